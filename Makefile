@@ -1,0 +1,50 @@
+# make demo  serves on this machine with the mocker engine
+# make test  passes the tests
+PYTHON ?= python3
+BIN := .venv/bin
+ENGINE := .venv/engine
+AIPERF := .venv/bench
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup setup-bench demo test lint unit bench lock clean
+
+setup: .venv/.ready $(ENGINE)/.ready
+
+.venv/.ready: requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12) and "make: cannot use Python %d.%d: set PYTHON to a Python 3.10, 3.11 or 3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	$(BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	touch $@
+
+# An environment of its own: ai-dynamo pins click<8.2, as in the image.
+$(ENGINE)/.ready: requirements/engine.txt .venv/.ready
+	$(PYTHON) -m venv $(ENGINE)
+	$(ENGINE)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/engine.txt
+	touch $@
+
+# What `glm47-runner bench` runs: 1.2 GB, a minute.
+setup-bench: $(AIPERF)/.ready
+
+$(AIPERF)/.ready: requirements/bench.txt .venv/.ready
+	$(PYTHON) -m venv $(AIPERF)
+	$(AIPERF)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/bench.txt
+	touch $@
+
+demo: setup
+	$(BIN)/glm47-runner demo
+
+test: setup setup-bench
+	$(BIN)/python -m pytest -n auto -m "not container and not slurm"
+
+lint: .venv/.ready
+	$(BIN)/python -m pytest tests/lint
+
+bench: setup
+	$(BIN)/python bench/supervision.py
+
+lock:
+	requirements/lock.sh
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

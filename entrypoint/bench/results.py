@@ -1,0 +1,251 @@
+"""What one run of AIPerf measured, read from the files that it wrote.
+
+`profile_export_aiperf.json` has the summary; `profile_export.jsonl` one line per request, written as they
+end, so that even a killed run can be told about.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+SUMMARY = "profile_export_aiperf.json"
+RECORDS = "profile_export.jsonl"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number of the report."""
+
+    key: str
+    title: str
+    unit: str
+    source: tuple[str, str]
+    """AIPerf's tag and statistic."""
+    higher_is_better: bool = False
+
+
+def _latency(tag: str, title: str, stats: Iterable[str]) -> list[Metric]:
+    return [Metric(f"{tag}_{stat}", f"{title}, {stat}", "ms", (tag, stat)) for stat in stats]
+
+
+METRICS = (
+    Metric("output_throughput", "Output tokens", "tokens/s", ("output_token_throughput", "avg"), True),
+    Metric("total_throughput", "Input and output tokens", "tokens/s",
+           ("total_token_throughput", "avg"), True),
+    Metric("request_throughput", "Requests", "requests/s", ("request_throughput", "avg"), True),
+    Metric("goodput", "Good requests", "requests/s", ("goodput", "avg"), True),
+    Metric("user_throughput", "Output tokens per user", "tokens/s",
+           ("output_token_throughput_per_user", "avg"), True),
+    *_latency("time_to_first_token", "Time to first token", ("avg", "p50", "p90", "p99")),
+    *_latency("inter_token_latency", "Inter-token latency", ("avg", "p50", "p90", "p99")),
+    *_latency("request_latency", "Request latency", ("avg", "p50", "p90", "p99")),
+)  # fmt: skip
+BY_KEY = {metric.key: metric for metric in METRICS}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one test."""
+
+    test: str
+    repeat: int
+    """1 for the first."""
+    state: str
+    """`complete`, `interrupted`, `server lost` or `aiperf failed`."""
+    reason: str | None
+    """Why it is not complete, in one line."""
+    started: str
+    """ISO 8601, UTC."""
+    seconds: float
+    """Time from AIPerf's start to its end."""
+    measured_seconds: float | None
+    """Time that the measured requests took, by AIPerf's clock."""
+    succeeded: int
+    failed: int
+    errors: tuple[tuple[str, int], ...]
+    """What went wrong, and how many times."""
+    output_tokens: int | None
+    """As the server's answers count them."""
+    server_tokens: int | None
+    """The same by the frontend's own counter; None when it cannot be told."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """By `Metric.key`."""
+    from_records: bool = False
+    """AIPerf wrote no summary: the numbers were worked out from its records."""
+    artifacts: str = ""
+    """AIPerf's directory, relative to the report."""
+    command: tuple[str, ...] = ()
+
+    def to_jsonable(self) -> dict[str, Any]:
+        """As JSON-able data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the files of one run say."""
+
+    succeeded: int = 0
+    failed: int = 0
+    errors: tuple[tuple[str, int], ...] = ()
+    seconds: float | None = None
+    output_tokens: int | None = None
+    warmup_tokens: int | None = None
+    """Output tokens of the warm-up; None where this AIPerf does not record it."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    from_records: bool = False
+
+
+def read(directory: Path) -> Measured:
+    """What AIPerf left in `directory`; everything 0 or None when there is nothing."""
+    records = list(_records(directory / RECORDS))
+    warmup = [r for r in records if _phase(r) == "warmup"]
+    warmup_tokens = int(_total(warmup, "usage_completion_tokens")) if warmup else None
+    summary = _object(directory / SUMMARY)
+    if summary is None or "request_count" not in summary:
+        return _from_records([r for r in records if _phase(r) != "warmup"], warmup_tokens)
+    metrics = {}
+    for metric in METRICS:
+        tag, stat = metric.source
+        value = (summary.get(tag) or {}).get(stat)
+        if isinstance(value, int | float):
+            metrics[metric.key] = float(value)
+    errors = tuple(
+        (_error(e.get("error_details")), int(e.get("count", 0))) for e in summary["error_summary"] or ()
+    )
+    tokens = (summary.get("total_usage_completion_tokens") or {}).get("avg")
+    return Measured(
+        succeeded=int(summary["request_count"]["avg"]),
+        failed=sum(count for _, count in errors),
+        errors=errors,
+        seconds=(summary.get("benchmark_duration") or {}).get("avg"),
+        output_tokens=int(tokens) if tokens is not None else None,
+        warmup_tokens=warmup_tokens,
+        metrics=metrics,
+    )
+
+
+def _from_records(records: Sequence[Mapping[str, Any]], warmup_tokens: int | None) -> Measured:
+    good = [r for r in records if not r.get("error")]
+    counts: dict[str, int] = {}
+    for record in records:
+        if record.get("error"):
+            text = _error(record["error"])
+            counts[text] = counts.get(text, 0) + 1
+    failed, errors = sum(counts.values()), tuple(counts.items())
+    if not good:
+        return Measured(failed=failed, errors=errors, warmup_tokens=warmup_tokens, from_records=True)
+    begin = min(r["metadata"]["request_start_ns"] for r in good)
+    seconds = (max(r["metadata"]["request_end_ns"] for r in good) - begin) / 1e9
+    tokens = _total(good, "usage_completion_tokens")
+    metrics: dict[str, float] = {}
+    if seconds > 0:
+        metrics["request_throughput"] = len(good) / seconds
+        metrics["output_throughput"] = tokens / seconds
+        metrics["total_throughput"] = _total(good, "usage_total_tokens") / seconds
+        metrics["goodput"] = _total(good, "good_request_count") / seconds
+    for metric in METRICS:
+        tag, stat = metric.source
+        values = sorted(v for r in good if (v := _value(r, tag)) is not None)
+        if values and metric.key not in metrics:
+            metrics[metric.key] = _statistic(values, stat)
+    return Measured(len(good), failed, errors, seconds, int(tokens), warmup_tokens, metrics, True)
+
+
+def _statistic(values: Sequence[float], stat: str) -> float:
+    if stat == "avg":
+        return statistics.fmean(values)
+    # Linear between the two nearest ranks, as AIPerf does it.
+    place = (len(values) - 1) * int(stat.removeprefix("p")) / 100
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    return values[low] + (values[high] - values[low]) * (place - low)
+
+
+class Progress:
+    """Counts the requests of a running AIPerf by the lines it has written so far."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / RECORDS
+        self._offset = 0
+        self.warmup = self.succeeded = self.failed = 0
+        self.last_error: str | None = None
+
+    def update(self) -> bool:
+        """Read the new lines; whether there were any."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return False
+        whole = data[: data.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        for record in _parsed(whole.splitlines()):
+            if record.get("error"):
+                self.last_error = _error(record["error"])
+            if _phase(record) == "warmup":
+                self.warmup += 1
+            elif record.get("error"):
+                self.failed += 1
+            else:
+                self.succeeded += 1
+        return bool(whole)
+
+    @property
+    def done(self) -> int:
+        """Measured requests that have ended, one way or the other."""
+        return self.succeeded + self.failed
+
+
+def _records(path: Path) -> Iterable[dict[str, Any]]:
+    try:
+        return _parsed(path.read_bytes().splitlines())
+    except OSError:
+        return ()
+
+
+def _parsed(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue  # the line that a killed AIPerf was writing
+        if isinstance(record, dict):
+            yield record
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return data if isinstance(data, dict) else None
+
+
+def _phase(record: Mapping[str, Any]) -> str:
+    return str((record.get("metadata") or {}).get("benchmark_phase", ""))
+
+
+def _value(record: Mapping[str, Any], tag: str) -> float | None:
+    value = ((record.get("metrics") or {}).get(tag) or {}).get("value")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _total(records: Iterable[Mapping[str, Any]], tag: str) -> float:
+    return sum(_value(record, tag) or 0.0 for record in records)
+
+
+def _error(details: Any) -> str:
+    """An error as one short line."""
+    if not isinstance(details, Mapping):
+        return "unknown"
+    text = " ".join(str(details.get("cause") or details.get("message") or "").split())
+    code = details.get("code")
+    name = str(details.get("type") or "error") + (f" {code}" if code else "")
+    return f"{name}: {text[:200]}" if text else name

@@ -1,0 +1,166 @@
+"""The command line. Each command is thin: it reads options, calls one function, sets the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import click
+
+from entrypoint import __version__
+from entrypoint.errors import RunnerError
+
+COMMANDS = (
+    "run", "plan", "check", "probe", "status", "patch", "model", "smoke", "bench", "topology", "demo",
+)  # fmt: skip
+"""Every first word that is ours; the entrypoint execs any other one unchanged."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+FORMAT = click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", help="For people or programs."
+)
+
+
+class Group(click.Group):
+    """Turns expected errors into their line and exit code, and loads rarely used commands late."""
+
+    late: ClassVar[dict[str, str]] = {
+        "bench": "entrypoint.bench.command:bench_group",
+        "patch": "entrypoint.patches.command:patch_group",
+        "smoke": "entrypoint.smoke:smoke_command",
+        "topology": "entrypoint.topology_command:topology_command",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.late:
+            from importlib import import_module
+
+            module, _, name = self.late[cmd_name].partition(":")
+            command = getattr(import_module(module), name)
+            assert isinstance(command, click.Command)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RunnerError as error:
+            for line in str(error).splitlines():
+                click.echo(f"glm47-runner: {line}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "terminal_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def cli() -> None:
+    """Serve GLM-4.7-NVFP4 with NVIDIA Dynamo and SGLang.
+
+    Settings come from the environment: ROLE and GLM47_*; docs/settings.md lists them. Any other first
+    word is run as a command of its own.
+    """
+
+
+@cli.command("run")
+def run_command() -> None:
+    """Start this container's processes and supervise them until they end."""
+    from entrypoint.run import run
+
+    run(os.environ)
+
+
+@cli.command("plan")
+@FORMAT
+@click.option("--explain", type=click.Choice(["tp"]), help="tp: what each tensor parallelism costs.")
+@click.option("--nodes", type=click.IntRange(1, 64), default=4, help="With --explain tp: nodes to divide.")
+def plan_command(style: str, explain: str | None, nodes: int) -> None:
+    """Print what `run` would do, without doing any of it."""
+    from entrypoint.load_plan import explain_tp, load_plan
+    from entrypoint.plan import to_jsonable
+    from entrypoint.render import text
+
+    if explain:
+        click.echo(explain_tp(os.environ, Path.cwd(), nodes), nl=False)
+        return
+    plan = load_plan(os.environ, Path.cwd()).plan
+    click.echo(json.dumps(to_jsonable(plan), indent=2) if style == "json" else text(plan))
+
+
+@cli.command("check")
+@FORMAT
+def check_command(style: str) -> None:
+    """Look for whatever would keep `run` from working here, and say what to do about it."""
+    from entrypoint.check import check, render
+
+    findings = check(os.environ, Path.cwd())
+    click.echo(json.dumps([f.__dict__ for f in findings], indent=2) if style == "json" else render(findings))
+    sys.exit(next((f.exit_code for f in findings if f.exit_code), 0))
+
+
+@cli.command("probe")
+@click.argument("kind", type=click.Choice(["startup", "live", "ready"]))
+def probe_command(kind: str) -> None:
+    """Ask this container's health endpoint; exit code 0 or 1, and one line that says why."""
+    from entrypoint.status import local_url, probe
+
+    ok, line = probe(local_url(os.environ, Path.cwd()), kind)
+    click.echo(line)
+    sys.exit(0 if ok else 1)
+
+
+@cli.command("status")
+@FORMAT
+@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.argument("hosts", nargs=-1, metavar="[HOST[:PORT]]...")
+def status_command(style: str, watch: bool, hosts: tuple[str, ...]) -> None:
+    """Show what every process is doing: of this container, or of the named hosts' runners."""
+    from entrypoint.status import local_url, remote_url, show
+
+    urls = [remote_url(h, os.environ, Path.cwd()) for h in hosts] or [local_url(os.environ, Path.cwd())]
+    sys.exit(show(urls, style, watch))
+
+
+@cli.group("model")
+def model_group() -> None:
+    """Check the model directory, or make the corrected view of it."""
+
+
+@model_group.command("check")
+@click.option("--path", help="Model directory instead of GLM47_MODEL_PATH.")
+def model_check(path: str | None) -> None:
+    """Say everything that is wrong with the model directory; exit code 66 if anything is."""
+    from entrypoint import model
+    from entrypoint.errors import ModelError
+    from entrypoint.settings_load import load
+
+    source = path or load(os.environ, Path.cwd()).settings.model_path
+    if problems := model.check(source):
+        raise ModelError("\n".join(problems))
+    facts = model.read_facts(source)
+    fix = "bos_token_id is missing: `run` corrects it" if facts.needs_bos_fix else "nothing to correct"
+    click.echo(f"{source}: usable; {fix}")
+
+
+@model_group.command("prepare")
+def model_prepare() -> None:
+    """Make the corrected view under GLM47_RUN_DIR, as `run` does, and print its path."""
+    from entrypoint.load_plan import load_plan
+    from entrypoint.run import prepare
+
+    plan = load_plan(os.environ, Path.cwd()).plan
+    prepare(plan)
+    click.echo(plan.model_path)
+
+
+@cli.command("demo")
+def demo_command() -> None:
+    """Serve a made-up small model on this machine with the mocker engine: no GPU needed."""
+    from entrypoint.demo import demo
+
+    demo(os.environ)

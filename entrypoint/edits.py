@@ -1,0 +1,76 @@
+"""Which files are corrected before anything starts. Pure."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from entrypoint.facts import Facts
+from entrypoint.parallelism import padded_width, width_per_rank
+from entrypoint.plan import FileEdit, SourcePatch
+from entrypoint.roles import worker, worker_checks
+from entrypoint.roles.context import Context
+from entrypoint.versions import older
+
+MODELOPT = "srt/layers/quantization/modelopt_quant.py"
+GLM4_MOE = "srt/models/glm4_moe.py"
+"""Inside the sglang package."""
+FIRST_TO_ROUTE = "0.5.8"
+"""The first SGLang release whose GLM experts name their routing method."""
+
+
+def needs_view(facts: Facts) -> bool:
+    """Whether bos_token_id is missing; published GLM-4.7 lacks it, and counts if none was read."""
+    return facts.model.needs_bos_fix or not facts.model.config_read
+
+
+def file_edits(ctx: Context) -> tuple[FileEdit, ...]:
+    """The edits of this container, in the order they are made."""
+    made = []
+    if needs_view(ctx.facts):
+        made.append(
+            FileEdit(
+                "bos_token_id",
+                f"{ctx.model_path}/generation_config.json",
+                f"bos_token_id {ctx.facts.model.bos_token_id} is missing; Dynamo before 0.9.1 needs it",
+            )
+        )
+    s = ctx.settings
+    if s.engine == "sglang" and ctx.worker_roles and s.modelopt_patch != "off":
+        directory = ctx.facts.engine.sglang_dir
+        texts = (_width(ctx, role) for role in ctx.worker_roles)
+        text = ", ".join(dict.fromkeys(t for t in texts if t))
+        made.append(
+            FileEdit(
+                "modelopt",
+                f"{directory}/{MODELOPT}" if directory else f"sglang/{MODELOPT}",
+                f"NVFP4 experts of any width per rank; here {text}",
+                mode=s.modelopt_patch,
+            )
+        )
+        if s.modelopt_patch == "pad" and older(ctx.facts.engine.sglang, FIRST_TO_ROUTE):
+            made.append(
+                FileEdit(
+                    "glm4_moe_routing",
+                    f"{directory}/{GLM4_MOE}" if directory else f"sglang/{GLM4_MOE}",
+                    "experts name no routing method; takes effect with flashinfer 0.6.2 and newer",
+                    mode="on",
+                )
+            )
+    return tuple(made)
+
+
+def source_patch(ctx: Context) -> SourcePatch | None:
+    """The edits of sglang's sources; None where no sglang runs, or none was found."""
+    s, directory = ctx.settings, ctx.facts.engine.sglang_dir
+    if s.engine != "sglang" or not ctx.worker_roles or s.modelopt_patch == "off" or directory is None:
+        return None
+    return SourcePatch(str(PurePosixPath(directory).parent), s.modelopt_patch, s.patch_mode)
+
+
+def _width(ctx: Context, role: str) -> str | None:
+    split = worker_checks.split_of(ctx, role, worker.options(ctx, role, 0))
+    width = width_per_rank(ctx.facts.model.moe_intermediate_size, split.tp, split.ep)
+    if width is None:
+        return None
+    padded = padded_width(width)
+    return f"{width}, padded to {padded}" if padded != width else f"{width}, which needs no padding"

@@ -1,0 +1,80 @@
+"""Exit codes and the errors that carry them.
+
+Every error a user can meet is a `RunnerError` with one line in one voice,
+``cannot …: <value>: <what to do>``, and the exit code `run` ends with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of `run`; a process that died by signal n adds 128+n, its own code otherwise."""
+
+    OK = 0
+    """Asked to stop, and stopped in time."""
+    FAILURE = 1
+    """A critical process left with 0 although nobody had asked; smoke and bench: a check failed."""
+    USAGE = 2
+    """The command line was wrong."""
+    MODEL = 66
+    """The model is missing or broken."""
+    UNAVAILABLE = 69
+    """A server this container needs never answered."""
+    SOFTWARE = 70
+    """A fault of the runner itself."""
+    CANTCREAT = 73
+    """Something that must be written cannot be, or the source to patch is not recognised."""
+    TEMPFAIL = 75
+    """The start-up deadline passed or the start stalled: try again."""
+    PEER_LOST = 76
+    """A peer rank of the same worker was lost: try again."""
+    CONFIG = 78
+    """Bad configuration."""
+
+
+class RunnerError(Exception):
+    """Base of every expected error: one line for a person, one exit code for the orchestrator."""
+
+    exit_code: ExitCode = ExitCode.SOFTWARE
+    termination_log: str | None = None
+    """Where else the line goes, once the plan that says so is known."""
+
+
+class ConfigError(RunnerError):
+    """Bad configuration (78). Carries every problem found, so that one start reports them all."""
+
+    exit_code = ExitCode.CONFIG
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]], dict[str, object]]:
+        return type(self), (self.problems,), self.__dict__
+
+
+class ModelError(RunnerError):
+    """The model directory is missing or broken (66)."""
+
+    exit_code = ExitCode.MODEL
+
+
+class CannotWriteError(RunnerError):
+    """A file that must be written cannot be (73)."""
+
+    exit_code = ExitCode.CANTCREAT
+
+
+class PatchError(RunnerError):
+    """The source to patch is not recognised or cannot be written (73)."""
+
+    exit_code = ExitCode.CANTCREAT
+
+
+class CheckFailedError(RunnerError):
+    """A smoke test, probe or check looked at a running deployment and was not satisfied (1)."""
+
+    exit_code = ExitCode.FAILURE

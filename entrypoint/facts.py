@@ -1,0 +1,67 @@
+"""What the planner must know of the machine, gathered once: frozen data in, frozen data out.
+
+`gather` is the effect; the classes are what pure code sees and what tests make by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from entrypoint.settings import Settings
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the model directory says of itself."""
+
+    error: str | None = None
+    """Why the model cannot be used, in the voice of errors; None when it can (or was not looked at)."""
+    config_read: bool = False
+    """False: the numbers below are GLM-4.7's published ones."""
+    experts: int = 160
+    layers: int = 92
+    hidden_size: int = 5120
+    moe_intermediate_size: int = 1536
+    heads: int = 96
+    kv_heads: int = 8
+    bos_token_id: int = 151329
+    """The id that the corrected generation_config.json gets."""
+    needs_bos_fix: bool = False
+    """Neither generation_config.json nor config.json has bos_token_id."""
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What is installed beside `GLM47_PYTHON`; None: not known."""
+
+    python: str | None = None
+    dynamo: str | None = None
+    sglang: str | None = None
+    flashinfer: str | None = None
+    sglang_dir: str | None = None
+    """Directory of the `sglang` package."""
+    binaries: dict[str, str] = field(default_factory=dict)
+    """Found executables by name: etcd, nats-server, nginx."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of it."""
+
+    model: ModelFacts = ModelFacts()
+    engine: EngineFacts = EngineFacts()
+
+
+def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True) -> Facts:
+    """Look at this machine once; never raises. `model=False`: no role here reads the model directory."""
+    from entrypoint import engine_facts
+
+    found = ModelFacts()
+    if model:
+        from entrypoint.model import read_facts
+
+        found = read_facts(settings.model_path)
+    return Facts(found, engine_facts.gather(settings.python, environ))

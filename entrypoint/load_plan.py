@@ -1,0 +1,88 @@
+"""From the environment to the plan: every effect that planning needs, in the order it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrypoint.plan import Plan
+
+if TYPE_CHECKING:
+    from entrypoint import settings_load
+    from entrypoint.settings import Settings
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A plan, and the environment that its processes start from."""
+
+    plan: Plan
+    environ: Mapping[str, str]
+
+
+def load_settings(environ: Mapping[str, str], cwd: Path) -> settings_load.Loaded:
+    """The settings of every layer; a Slurm job's own defaults (ports, run directory) come before ours.
+
+    Raises ConfigError (78) with every problem.
+    """
+    from entrypoint import settings_load
+
+    loaded = settings_load.load(environ, cwd)
+    if not in_slurm_job(environ, loaded.settings):
+        return loaded
+    from entrypoint import slurm
+
+    values = slurm.shared_values(environ, loaded.settings)
+    origin = f"SLURM job {environ.get('SLURM_JOB_ID', '')}".rstrip()
+    settings, origins = slurm.with_values(loaded.settings, loaded.origins, values, origin)
+    return replace(loaded, settings=settings, origins=origins)
+
+
+def in_slurm_job(environ: Mapping[str, str], settings: Settings) -> bool:
+    """Whether the settings are to be worked out from a Slurm job; elsewhere nothing of it is imported."""
+    if "SLURM_JOB_NODELIST" not in environ:
+        return False
+    from entrypoint import slurm
+
+    return slurm.applies(environ, settings)
+
+
+def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
+    """Read settings, look at the machine, and plan.
+
+    Raises ConfigError (78) with every problem of the stage that failed.
+    """
+    from entrypoint import facts, placement, planner
+
+    loaded = load_settings(environ, cwd)
+    settings, origins = loaded.settings, loaded.origins
+    full = {**environ, **loaded.env_file_native}
+    if in_slurm_job(environ, settings):
+        from entrypoint import slurm
+
+        job = slurm.job_of(environ, settings)
+        origin = f"SLURM job {environ.get('SLURM_JOB_ID', '')}".rstrip()
+        settings, origins = slurm.with_values(settings, origins, slurm.node_values(job, settings), origin)
+        placed = placement.in_job(job, settings)
+    else:
+        placed = placement.from_environ(full, settings)
+    found = facts.gather(settings, full)
+    plan = planner.build_plan(settings, origins, placed, found, loaded.native)
+    return Loaded(plan, full)
+
+
+def explain_tp(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
+    """What each tensor parallelism costs on up to `nodes` nodes, as a table for people."""
+    from entrypoint import explain_tp, facts, settings_load
+
+    settings = settings_load.load(environ, cwd).settings
+    found = facts.gather(settings, environ)
+    return explain_tp.table(
+        found.model,
+        gpus_per_node=settings.gpus_per_node,
+        nodes=nodes,
+        sglang=found.engine.sglang,
+        flashinfer=found.engine.flashinfer,
+    )

@@ -1,0 +1,341 @@
+"""The plan: what one container will do, as frozen data.
+
+Nothing here does I/O and nothing after the plan reads settings. `planner.build_plan`
+makes a plan, `render` prints it, `supervise` carries it out, tests compare it with golden files.
+All durations are seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+PLAN_FORMAT = 1
+"""Version of the JSON layout; raised when a field changes its meaning."""
+
+REDACTED = "***"
+
+
+class Criticality(str, Enum):
+    """What the end of a process means for its container."""
+
+    CRITICAL = "critical"
+    """Its end ends the container, with its exit code."""
+    RESTART = "restart"
+    """Restarted in place with backoff; critical once it has used up its restarts."""
+
+
+@dataclass(frozen=True)
+class HttpProbe:
+    """Ready when GET `url` answers 2xx."""
+
+    url: str
+    ca_file: str | None = None
+    kind: str = field(default="http", init=False)
+
+    @property
+    def where(self) -> str:
+        """The address, for people."""
+        return self.url
+
+
+@dataclass(frozen=True)
+class NatsProbe:
+    """Ready when the NATS server greets with JetStream enabled."""
+
+    host: str
+    port: int
+    kind: str = field(default="nats", init=False)
+
+    @property
+    def where(self) -> str:
+        """The address, for people."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class FrontendProbe:
+    """Ready when `model` is listed in /v1/models and enough instances are registered in /health."""
+
+    url: str
+    model: str
+    backend: int
+    """Wanted instances of component `backend` (decode and aggregated workers)."""
+    prefill: int
+    """Wanted instances of component `prefill`."""
+    warmup: bool = False
+    """And one small chat completion was answered: the first request compiles sampling kernels, and in a
+    disaggregated deployment of Dynamo 0.8.1 it may fail or hang."""
+    settle: float = 0.0
+    """Seconds between the model's appearance and that request."""
+    kind: str = field(default="frontend", init=False)
+
+
+@dataclass(frozen=True)
+class LoadedProbe:
+    """Ready when the process is alive and its log shows the end of the load phase (follower ranks)."""
+
+    kind: str = field(default="loaded", init=False)
+
+
+@dataclass(frozen=True)
+class AliveProbe:
+    """Ready when the process has stayed alive for `seconds`."""
+
+    seconds: float = 1.0
+    kind: str = field(default="alive", init=False)
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """Before a worker drains: take it off the list in etcd, so that frontends send it nothing new.
+
+    Dynamo 0.8.1's worker stays listed until its last request is answered, but drops what reaches it after the
+    stop signal: those requests never get an answer.
+    """
+
+    etcd: str
+    """URL of an etcd endpoint."""
+    prefix: str
+    """Of the keys that list instances."""
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Before the stop signal: wait until a server answers its last request."""
+
+    url: str
+    """A page of Prometheus metrics."""
+    metric: str
+    """The gauge of requests in flight; its samples are added up."""
+    delay: float
+    """Seconds to wait at least, for load balancers to see that we are not ready any more."""
+    timeout: float
+    """Seconds to wait at most."""
+    withdraw: Withdrawal | None = None
+    """Done before the wait."""
+
+
+Probe = HttpProbe | NatsProbe | FrontendProbe | LoadedProbe | AliveProbe
+
+
+@dataclass(frozen=True)
+class Process:
+    """One supervised process."""
+
+    name: str
+    role: str
+    argv: tuple[str, ...]
+    ready: Probe
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Variables added to the container's environment."""
+    secret_env: frozenset[str] = frozenset()
+    """Names in `env` whose values are never printed."""
+    unset_env: tuple[str, ...] = ()
+    """Variables of the container's environment that the process must not see."""
+    cwd: str | None = None
+    needs: tuple[str, ...] = ()
+    """Processes and gates that must be ready before this one starts; they stop after it."""
+    stops_before: tuple[str, ...] = ()
+    """Processes that stop only after this one, although it does not wait for them at start."""
+    drain: Drain | None = None
+    """How its last requests are waited for before the stop signal; None: it is signalled at once."""
+    stop_signal: str = "TERM"
+    grace: float = 30.0
+    """Seconds between the stop signal and KILL."""
+    loading_grace: float | None = None
+    """The same for a process that has never been ready, where it would put the signal off until it has
+    loaded; its KILL is then no failure. None: `grace` holds, and a KILL counts."""
+    criticality: Criticality = Criticality.CRITICAL
+    start_timeout: float | None = None
+    """Seconds from spawn to ready before the start counts as failed (exit 75)."""
+    stall_timeout: float | None = None
+    """Seconds without any sign of progress before ready (exit 75)."""
+    log_dialect: str | None = None
+    """Which progress patterns its log follows: `sglang`, or none."""
+    unlisted_timeout: float | None = None
+    """Frontend on the file store: restart it when the model stays unlisted this long although
+    every worker of this container is ready."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A server outside this container that must answer before what needs it starts (else exit 69)."""
+
+    name: str
+    probe: HttpProbe | NatsProbe
+    timeout: float
+    setting: str
+    """The setting or variable that names the server, for the error line."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A runner on another node whose fate this one shares."""
+
+    name: str
+    """The node."""
+    what: str
+    """What it holds: `decode worker 0 rank 1`."""
+    url: str
+    """Its health endpoint."""
+    watched: bool = True
+    """False: only asked while stopping, about a process that must end first."""
+
+
+@dataclass(frozen=True)
+class PlannedFile:
+    """A file that a process needs and the runner writes before anything starts."""
+
+    path: str
+    content: str
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What a container does as one node of a Slurm job."""
+
+    number: int | None
+    node: str
+    """This node's name."""
+    what: str
+    """What it holds: `decode worker 0 rank 1`."""
+    head: bool
+    api_url: str
+    """Where clients find the deployment's API."""
+    peers: tuple[Peer, ...]
+    peer_timeout: float
+    """Seconds from the start within which every watched peer must have answered once (exit 75)."""
+    stops_after: Mapping[str, tuple[tuple[str, str], ...]]
+    """By process, (peer, process) pairs: when asked to stop, it goes on until those have ended."""
+    stop_hold: float
+    """Seconds that it goes on for them at most."""
+    log_names: Mapping[str, str]
+    """By process (and `runner`), the name of its file in `Plan.log_dir`, without suffix."""
+    files: tuple[PlannedFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileEdit:
+    """A file the runner corrects before anything starts."""
+
+    kind: str
+    """`bos_token_id`, `modelopt` or `glm4_moe_routing`."""
+    path: str
+    """The file as the engine will see it."""
+    reason: str
+    mode: str = ""
+
+
+@dataclass(frozen=True)
+class SourcePatch:
+    """Edits of the installed sglang that are made before its processes start."""
+
+    source_dir: str
+    """The directory that holds the sglang package."""
+    modelopt: str
+    """`pad` or `assert`."""
+    where: str
+    """`auto`, `inplace` or `overlay`."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """A TCP port that a process of this container will bind."""
+
+    name: str
+    number: int
+    host: str
+    process: str
+    """The process that binds it; `health` for the runner's own endpoint."""
+    setting: str = ""
+    """The setting or variable that moves it."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A setting's value and where it came from. A secret's value is never in it."""
+
+    value: Any
+    origin: str
+    """`default`, `environment`, `file <path>` or `.env <path>`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything `run` will do in this container."""
+
+    roles: tuple[str, ...]
+    processes: tuple[Process, ...]
+    gates: tuple[Gate, ...]
+    file_edits: tuple[FileEdit, ...]
+    ports: tuple[Port, ...]
+    settings: Mapping[str, Origin]
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    """Decisions worth knowing, with their reason (which MoE runner and why, …)."""
+    model_source: str
+    """GLM47_MODEL_PATH: where the weights are; never written."""
+    model_path: str
+    """What the engine and the frontend are given: `model_source`, or the corrected view of it."""
+    served_model_name: str
+    run_dir: str
+    log_dir: str | None
+    log_format: str
+    health_host: str
+    health_port: int
+    stop_timeout: float
+    """Seconds that a whole stop may take, from the signal to our exit."""
+    max_restarts: int
+    termination_log: str | None
+    source_patch: SourcePatch | None = None
+    fresh_dirs: tuple[str, ...] = ()
+    """Directories that are emptied first: what an earlier run registered there is stale."""
+    needs_model: bool = False
+    """A process of this container reads the model directory."""
+    needs_weights: bool = False
+    """And its weights: every shard is checked before the start."""
+    bos_token_id: int = 151329
+    """What the corrected generation_config.json gets."""
+    model_error: str | None = None
+    """Why the model cannot be used here; `run` and `check` end with 66, `plan` only says so."""
+    unmet: tuple[str, ...] = ()
+    """What this machine lacks to carry the plan out; `run` and `check` end with 78, `plan` only says so."""
+    job: JobPlan | None = None
+    """The Slurm job that this container is one node of."""
+    rank: int = 0
+    """This container's rank in its worker; 0 is the leader."""
+    nnodes: int = 1
+
+    def process(self, name: str) -> Process:
+        """The process called `name`; KeyError if there is none."""
+        for process in self.processes:
+            if process.name == name:
+                return process
+        raise KeyError(name)
+
+
+def to_jsonable(plan: Plan) -> dict[str, Any]:
+    """`plan` as JSON-able data, with every secret's value replaced by ``***``."""
+    data: dict[str, Any] = {"format": PLAN_FORMAT, **_jsonable(plan)}
+    for raw, process in zip(data["processes"], plan.processes, strict=True):
+        raw["env"] = {k: REDACTED if k in process.secret_env else v for k, v in raw["env"].items()}
+    return data
+
+
+def _jsonable(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _jsonable(v) for k, v in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, tuple | list):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, Enum):
+        return value.value
+    return value

@@ -1,0 +1,138 @@
+"""Settings, placement and facts to a plan. Pure: no file, process, clock or environment is touched.
+
+Everything that is wrong is collected and raised as one `ConfigError`, so that one start reports it all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from entrypoint import edits
+from entrypoint.decisions import decide
+from entrypoint.errors import ConfigError
+from entrypoint.facts import Facts
+from entrypoint.placement import WORKER_ROLES, Placement
+from entrypoint.plan import Origin, Plan, Port, Process
+from entrypoint.roles import engine_env, frontend, job, mocker, servers, worker
+from entrypoint.roles.context import ANY, Context, Notebook, Part
+from entrypoint.settings import Settings
+
+
+def build_plan(
+    settings: Settings,
+    origins: Mapping[str, Origin],
+    placement: Placement,
+    facts: Facts,
+    native: Mapping[str, str],
+) -> Plan:
+    """The plan of one container; raises ConfigError with every problem found.
+
+    `native` are the variables of the container's environment that Dynamo, SGLang, NCCL and the like define.
+    An empty one counts as unset: that is how Compose passes a variable that nobody gave.
+    """
+    native = {name: value for name, value in native.items() if value}
+    book = Notebook(problems=list(placement.problems), unmet=list(placement.unmet))
+    ctx = decide(settings, placement, facts, native, book)
+    uses_model = bool(set(ctx.roles) & {*WORKER_ROLES, "frontend"})
+    cwd = mocker.directory(ctx) if settings.engine == "mocker" and uses_model else None
+    parts: list[Part] = []
+    if "etcd" in ctx.roles:
+        parts.append(servers.etcd(ctx))
+    if "nats" in ctx.roles:
+        parts.append(servers.nats(ctx))
+    parts += worker.parts(ctx, cwd)
+    if "frontend" in ctx.roles:
+        parts.append(frontend.frontend(ctx, cwd))
+    job_part = job.job(ctx, parts)
+    ports = [
+        *(port for part in parts for port in part.ports),
+        Port("health", settings.health_port, settings.health_host, "health", "GLM47_HEALTH_PORT"),
+    ]
+    book.problems += port_conflicts(ports)
+    processes = tuple(part.process for part in parts)
+    _engine_found(ctx, processes)
+    file_edits = edits.file_edits(ctx) if uses_model else ()
+    if uses_model:
+        _model_notes(ctx)
+    if book.problems:
+        raise ConfigError(dict.fromkeys(book.problems))
+    return Plan(
+        roles=ctx.roles,
+        processes=processes,
+        gates=ctx.gates,
+        file_edits=file_edits,
+        ports=tuple(ports),
+        settings=dict(origins),
+        warnings=tuple(dict.fromkeys(book.warnings)),
+        notes=tuple(dict.fromkeys(book.notes)),
+        model_source=settings.model_path,
+        model_path=ctx.model_path,
+        served_model_name=settings.served_model_name,
+        run_dir=settings.run_dir,
+        log_dir=settings.log_dir,
+        log_format=settings.log_format,
+        health_host=settings.health_host,
+        health_port=settings.health_port,
+        stop_timeout=settings.stop_timeout,
+        max_restarts=settings.max_restarts,
+        termination_log=settings.termination_log,
+        source_patch=edits.source_patch(ctx),
+        fresh_dirs=_fresh_dirs(ctx, processes),
+        needs_model=uses_model,
+        needs_weights=settings.engine == "sglang" and bool(ctx.worker_roles),
+        model_error=facts.model.error if uses_model else None,
+        bos_token_id=facts.model.bos_token_id,
+        unmet=tuple(dict.fromkeys(book.unmet)),
+        rank=placement.node_rank,
+        nnodes=placement.nnodes,
+        job=job_part,
+    )
+
+
+def _fresh_dirs(ctx: Context, processes: tuple[Process, ...]) -> tuple[str, ...]:
+    """Our own file store: an earlier run's worker stays in it for 10 s, and requests go to it."""
+    store = engine_env.file_store(ctx)
+    return (store,) if any(p.env.get("DYN_FILE_KV") == store for p in processes) else ()
+
+
+def port_conflicts(ports: Sequence[Port]) -> list[str]:
+    """One line for each pair of ports that cannot both be bound."""
+    found = []
+    for index, one in enumerate(ports):
+        for other in ports[index + 1 :]:
+            wide = {one.host, other.host} & {ANY, "::", "[::]", ""}
+            if one.number == other.number and (wide or one.host == other.host):
+                found.append(
+                    f"cannot use port {one.number} twice: {one.setting} ({one.process}) and "
+                    f"{other.setting} ({other.process}): change one of them"
+                )
+    return found
+
+
+def _model_notes(ctx: Context) -> None:
+    if not ctx.facts.model.config_read:
+        ctx.book.notes.append(
+            "the model's config.json was not read: the published numbers of GLM-4.7 were used for every check"
+        )
+
+
+def _engine_found(ctx: Context, processes: tuple[Process, ...]) -> None:
+    engine = ctx.facts.engine
+    if not any(p.argv[0] == ctx.python for p in processes):
+        return
+    if engine.python is None:
+        ctx.book.unmet.append(
+            "cannot find the engine's interpreter: no Python with dynamo here; "
+            "set GLM47_PYTHON to the one that has it"
+        )
+    elif engine.dynamo is None:
+        ctx.book.unmet.append(
+            f"cannot use GLM47_PYTHON: {engine.python}: it has no dynamo; name one that has"
+        )
+    if engine.dynamo is None:
+        ctx.book.notes.append("the installed Dynamo is not known: planned for 0.8.1")
+    needs_sglang = ctx.settings.engine == "sglang" and bool(ctx.worker_roles)
+    if needs_sglang and engine.dynamo is not None and engine.sglang is None:
+        ctx.book.unmet.append(
+            f"cannot use GLM47_PYTHON: {engine.python}: it has no sglang; name one that has"
+        )

@@ -1,0 +1,1 @@
+"""Roles to processes: one module per kind of process, all pure."""

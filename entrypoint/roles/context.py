@@ -1,0 +1,140 @@
+"""What every role's planning sees: settings, placement, facts, and what was decided for the container."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from entrypoint.facts import Facts
+from entrypoint.placement import WORKER_ROLES, Placement
+from entrypoint.plan import Gate, Port, Process
+from entrypoint.settings import Settings
+from entrypoint.versions import older
+
+LOOPBACK = "127.0.0.1"
+ANY = "0.0.0.0"
+
+
+@dataclass(frozen=True)
+class Graces:
+    """Seconds between stop signal and KILL, per step of the stop chain."""
+
+    frontend: float
+    worker: float
+    server: float
+
+
+def graces(total: float, *, frontend: bool, worker: bool, server: bool) -> Graces:
+    """Split the stop budget along the chain frontend, workers, servers, so that the sum stays below `total`.
+
+    A twentieth (at most 2 s) is the runner's own; etcd and NATS get a tenth (at most 5 s); a worker
+    up to 30 s, but at most half of what is left while a frontend drains before it; the frontend the rest.
+    """
+    left = total - min(2.0, total / 20)
+    server_grace = min(5.0, total / 10)
+    if server:
+        left -= server_grace
+    worker_grace = min(30.0, left / 2 if frontend else left)
+    if worker:
+        left -= worker_grace
+    return Graces(frontend=round(left, 2), worker=round(worker_grace, 2), server=round(server_grace, 2))
+
+
+def bracketed(host: str) -> str:
+    """`host` as it stands before a port: an IPv6 address gets its brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+@dataclass
+class Notebook:
+    """What planning has to say, collected as it goes."""
+
+    problems: list[str] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one role adds to the plan."""
+
+    process: Process
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True)
+class Context:
+    """Decisions for the whole container."""
+
+    settings: Settings
+    placement: Placement
+    facts: Facts
+    native: Mapping[str, str]
+    roles: tuple[str, ...]
+    discovery: str
+    """`etcd`, `file` or `mem`."""
+    model_path: str
+    graces: Graces
+    book: Notebook
+    etcd_url: str | None = None
+    nats_url: str | None = None
+    gates: tuple[Gate, ...] = ()
+    prefill_workers: int = 0
+    """Prefill instances that a frontend waits for."""
+    decode_workers: int = 1
+    """Decode or aggregated instances that a frontend waits for."""
+
+    @property
+    def one_machine(self) -> bool:
+        """Nothing but the API and the health endpoint needs to be reachable from outside."""
+        return self.placement.one_machine
+
+    @property
+    def api_port(self) -> tuple[int, str]:
+        """(port of this container's frontend, its setting)."""
+        if self.placement.behind_nginx:
+            return self.settings.upstream_port, "GLM47_UPSTREAM_PORT"
+        return self.settings.http_port, "GLM47_HTTP_PORT"
+
+    @property
+    def bind(self) -> str:
+        """Where servers listen that other containers may need."""
+        return LOOPBACK if self.one_machine else ANY
+
+    @property
+    def worker_roles(self) -> tuple[str, ...]:
+        """The worker roles of this container."""
+        return tuple(r for r in self.roles if r in WORKER_ROLES)
+
+    @property
+    def python(self) -> str:
+        """The engine's interpreter; its bare name when it was not found here."""
+        return self.facts.engine.python or "python3"
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """What workers and the frontend wait for: servers of this container, else the gates."""
+        own = tuple(r for r in ("etcd", "nats") if r in self.roles)
+        return own + tuple(g.name for g in self.gates)
+
+    def dynamo_older(self, than: str) -> bool:
+        """Whether the installed Dynamo comes before `than`; an unknown one counts as 0.8.1."""
+        return older(self.facts.engine.dynamo or "0.8.1", than) is not False
+
+    def add(self, env: dict[str, str], name: str, value: str) -> str:
+        """Add a variable unless the container's environment has it; returns the value in force."""
+        if name in self.native:
+            return self.native[name]
+        env[name] = value
+        return value
+
+    def port(self, variable: str, setting: str, number: int) -> tuple[int, str]:
+        """(number, name of what set it) of a port that Dynamo's own `variable` may move."""
+        text = self.native.get(variable)
+        if text is None:
+            return number, setting
+        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+            self.book.problems.append(f"cannot use {variable}: {text}: give a port, 1 to 65535, or unset it")
+            return number, setting
+        return int(text), variable

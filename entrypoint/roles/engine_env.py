@@ -1,0 +1,85 @@
+"""The environment of Dynamo's processes. A variable that the container already has is never overridden."""
+
+from __future__ import annotations
+
+from entrypoint.roles.context import LOOPBACK, Context
+
+CACHES = {
+    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+    "TVM_FFI_CACHE_DIR": "tvm-ffi",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "SGLANG_CACHE_DIR": "sglang",
+    "SGLANG_DG_CACHE_DIR": "deep-gemm",
+}
+"""Where compiled kernels go, by variable: a cold start spends minutes on making them."""
+
+MNNVL = {"NCCL_MNNVL_ENABLE": "1", "NCCL_CUMEM_ENABLE": "1", "MC_FORCE_MNNVL": "1"}
+"""Multi-node NVLink for NCCL and Mooncake, as the original deployment set them."""
+
+
+def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
+    """(variables, names of secrets among them) that every Dynamo process gets."""
+    s = ctx.settings
+    env: dict[str, str] = {}
+    secret: set[str] = set()
+    ctx.add(env, "PYTHONUNBUFFERED", "1")
+    ctx.add(env, "HF_HUB_OFFLINE", "1")
+    ctx.add(env, "DYN_NAMESPACE", s.namespace)
+    ctx.add(env, store_variable(ctx), ctx.discovery)
+    if ctx.discovery == "file":
+        ctx.add(env, "DYN_FILE_KV", file_store(ctx))
+    address = LOOPBACK if ctx.one_machine else ctx.placement.node_address
+    if address is not None:
+        ctx.add(env, "DYN_TCP_RPC_HOST", address)
+    if ctx.etcd_url is not None:
+        ctx.add(env, "ETCD_ENDPOINTS", ctx.etcd_url)
+    if ctx.nats_url is not None:
+        ctx.add(env, "NATS_SERVER", ctx.nats_url)
+    for name, value in (("ETCD_AUTH_USERNAME", s.etcd_username), ("NATS_AUTH_USERNAME", s.nats_username)):
+        if value is not None:
+            ctx.add(env, name, value)
+    for name, hidden in (
+        ("ETCD_AUTH_PASSWORD", s.etcd_password),
+        ("NATS_AUTH_PASSWORD", s.nats_password),
+        ("NATS_AUTH_TOKEN", s.nats_token),
+    ):
+        if hidden is not None:
+            ctx.add(env, name, hidden.get_secret_value())
+            secret.add(name)
+    return env, frozenset(secret & env.keys())
+
+
+def file_store(ctx: Context) -> str:
+    """The directory of the file store, where DYN_FILE_KV does not name another."""
+    return f"{ctx.settings.run_dir}/store"
+
+
+def store_variable(ctx: Context) -> str:
+    """Dynamo's variable for the store: renamed in 1.0."""
+    return "DYN_STORE_KV" if ctx.dynamo_older("1.0") else "DYN_DISCOVERY_BACKEND"
+
+
+def engine(ctx: Context, role: str) -> dict[str, str]:
+    """What an SGLang rank gets besides."""
+    s = ctx.settings
+    env: dict[str, str] = {}
+    base = s.cache_dir or f"{s.run_dir}/cache"
+    for name, directory in CACHES.items():
+        ctx.add(env, name, f"{base}/{directory}")
+    address = LOOPBACK if ctx.one_machine else ctx.placement.node_address
+    if address is not None and "HOST_IP" not in ctx.native:
+        # Prefill workers announce their bootstrap server at this address.
+        ctx.add(env, "SGLANG_HOST_IP", address)
+    if ctx.one_machine:
+        # Its only frontend has left before it: nobody needs time to see that it is leaving.
+        ctx.add(env, "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS", "0")
+    if s.interface is not None and not ctx.one_machine:
+        ctx.add(env, "NCCL_SOCKET_IFNAME", s.interface)
+        ctx.add(env, "GLOO_SOCKET_IFNAME", s.interface)
+    if s.mnnvl == "on" or (s.mnnvl == "auto" and role == "decode"):
+        for name, value in MNNVL.items():
+            ctx.add(env, name, value)
+        ctx.add(env, "NCCL_TIMEOUT", f"{s.dist_timeout:.0f}")
+        ctx.add(env, "NCCL_ASYNC_ERROR_HANDLING", "1")
+    return env

@@ -1,0 +1,142 @@
+"""The frontend: OpenAI API, preprocessing, routing."""
+
+from __future__ import annotations
+
+from entrypoint import arguments
+from entrypoint.plan import Criticality, Drain, FrontendProbe, Port, Process
+from entrypoint.roles import engine_env
+from entrypoint.roles.context import ANY, LOOPBACK, Context, Part, bracketed
+
+UNLISTED_TIMEOUT = 10.0
+"""Seconds; entries of the file store that nobody refreshes expire after as many."""
+DRAIN_VARIABLE = "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS"
+IN_FLIGHT = "dynamo_frontend_inflight_requests"
+SETTLE = 1.0
+"""Seconds. The mocker of Dynamo 0.8.1 registers 0.1 s before its engine exists; a request in between hangs
+for ever and keeps the worker from leaving. On the file store the frontend starts after that."""
+STOP_GRACE = 4.0
+"""Seconds from its stop signal to KILL, once it has drained."""
+SETTING = "GLM47_FRONTEND_EXTRA_ARGS"
+
+
+def options(ctx: Context) -> arguments.Options:
+    """The frontend's options, the person's own included; problems go into the notebook."""
+    s = ctx.settings
+    words: list[str | tuple[str, str]] = []
+    if "DYN_HTTP_HOST" not in ctx.native:
+        words.append(("--http-host", s.http_host))
+    if "DYN_HTTP_PORT" not in ctx.native:
+        words.append(("--http-port", str(ctx.api_port[0])))
+    if "DYN_ROUTER_MODE" not in ctx.native:
+        words.append(("--router-mode", s.router_mode))
+    if ctx.prefill_workers:
+        words.append("--enforce-disagg")
+    plan = arguments.planned(*words)
+    try:
+        return plan.override(arguments.parse(s.frontend_extra_args, SETTING))
+    except arguments.ArgumentsError as error:
+        ctx.book.problems.append(str(error))
+        return plan
+
+
+def kv_router(ctx: Context) -> bool:
+    """Whether requests are routed by KV caches."""
+    given = options(ctx).value("--router-mode")
+    return (given or ctx.native.get("DYN_ROUTER_MODE", ctx.settings.router_mode)) == "kv"
+
+
+def events_names(ctx: Context) -> tuple[str, str]:
+    """(variable, flag) that turn the router's KV events on and off: renamed in Dynamo 1.0."""
+    if ctx.dynamo_older("1.0"):
+        return "DYN_KV_EVENTS", "--kv-events"
+    return "DYN_ROUTER_USE_KV_EVENTS", "--router-kv-events"
+
+
+def uses_kv_events(ctx: Context) -> bool:
+    """Whether its router listens to KV events, which go through NATS: only when a person asks for them."""
+    variable, flag = events_names(ctx)
+    asked = options(ctx).get(flag) is not None or ctx.native.get(variable, "").lower() == "true"
+    return asked and kv_router(ctx)
+
+
+def frontend(ctx: Context, cwd: str | None) -> Part:
+    """The frontend of this container; `cwd` as the mocker's, which registers the model by a relative name."""
+    s = ctx.settings
+    given = options(ctx)
+    number, setting = ctx.port("DYN_HTTP_PORT", ctx.api_port[1], ctx.api_port[0])
+    moved = given.value("--http-port")
+    if moved is not None and (option := given.get("--http-port")) and option.source:
+        setting = f"{option.source} --http-port"
+        if moved.isdigit() and 1 <= int(moved) <= 65535:
+            number = int(moved)
+        else:
+            ctx.book.problems.append(f"cannot use {setting}: {moved}: give a port from 1 to 65535")
+    host = given.value("--http-host") or ctx.native.get("DYN_HTTP_HOST", s.http_host)
+    env, secret = engine_env.dynamo(ctx)
+    url = f"http://{_reachable(host)}:{number}"
+    drain = _drain(ctx, url, env)
+    workers = ctx.worker_roles
+    on_file_store = ctx.discovery == "file" and bool(workers)
+    if kv_router(ctx) and not uses_kv_events(ctx):
+        variable, flag = events_names(ctx)
+        ctx.add(env, variable, "false")
+        ctx.book.notes.append(
+            "the KV router predicts caches from its own routing: events need NATS and a worker that "
+            f"publishes them; {SETTING}={flag} turns them on"
+        )
+    process = Process(
+        name="frontend",
+        role="frontend",
+        argv=(ctx.python, "-m", "dynamo.frontend", *given.argv()),
+        ready=FrontendProbe(
+            url,
+            s.served_model_name,
+            backend=ctx.decode_workers,
+            prefill=ctx.prefill_workers,
+            warmup=s.warmup,
+            settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.dynamo_older("1.3") else SETTLE,
+        ),
+        env=env,
+        secret_env=secret,
+        unset_env=("DYN_SYSTEM_PORT",),
+        cwd=cwd,
+        # A frontend that is up before the worker can read a half-written key of the file store and never list
+        # the model, so there it waits.
+        needs=(*ctx.servers, *(workers if on_file_store else ())),
+        stops_before=() if on_file_store else workers,
+        drain=drain,
+        grace=min(STOP_GRACE, ctx.graces.frontend),
+        criticality=Criticality.RESTART,
+        start_timeout=s.start_timeout,
+        unlisted_timeout=UNLISTED_TIMEOUT if on_file_store else None,
+    )
+    return Part(process, (Port("http", number, host, "frontend", setting),))
+
+
+def _drain(ctx: Context, url: str, env: dict[str, str]) -> Drain:
+    """Requests in flight are waited for before the stop signal.
+
+    From the signal on, Dynamo's frontend answers new requests with 500 and sleeps its own drain time out,
+    even when it is idle: so that is set to its least.
+    """
+    if DRAIN_VARIABLE not in ctx.native:
+        env[DRAIN_VARIABLE] = "1"
+    elif not ctx.native[DRAIN_VARIABLE].isdigit() or int(ctx.native[DRAIN_VARIABLE]) >= STOP_GRACE:
+        ctx.book.warnings.append(
+            f"{DRAIN_VARIABLE}={ctx.native[DRAIN_VARIABLE]}: the frontend is killed {STOP_GRACE:g} s after "
+            "its stop signal, since its requests have been waited for before; unset it"
+        )
+    delay = ctx.settings.drain_delay
+    timeout = round(max(0.0, ctx.graces.frontend - STOP_GRACE), 2)
+    if delay > timeout:
+        ctx.book.problems.append(
+            f"cannot use GLM47_DRAIN_DELAY: {delay:g}: GLM47_STOP_TIMEOUT {ctx.settings.stop_timeout:g} "
+            f"leaves the frontend {timeout:g} s to drain; lower it, or raise GLM47_STOP_TIMEOUT"
+        )
+    return Drain(f"{url}/metrics", IN_FLIGHT, delay, timeout)
+
+
+def _reachable(host: str) -> str:
+    if host in (ANY, "::", "[::]", ""):
+        return LOOPBACK
+    return bracketed(host)

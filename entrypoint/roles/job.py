@@ -1,0 +1,56 @@
+"""What a container plans as one node of a Slurm job: nginx, its peers, the order of stops over all nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from entrypoint.plan import JobPlan, Peer
+from entrypoint.roles.context import Context, Part, graces
+
+if TYPE_CHECKING:
+    from entrypoint.topology import Node
+
+HOLD_MARGIN = 1.0
+"""Seconds for the news of an end to arrive from another node."""
+
+
+def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
+    """The job's part of the plan; adds nginx to `parts` where this node has it. None outside of Slurm."""
+    found, s = ctx.placement.job, ctx.settings
+    if found is None:
+        return None
+    from entrypoint import slurm
+    from entrypoint.roles import nginx
+
+    node, topology = found.node, found.topology
+    files = []
+    if "nginx" in ctx.roles:
+        part, config = nginx.nginx(ctx, topology.frontends)
+        parts.append(part)
+        files.append(config)
+    processes = tuple(part.process.name for part in parts)
+    after = {name: pairs for name in processes if (pairs := slurm.stops_after(found, name))}
+    watched = slurm.neighbours(found)
+    asked = {peer for pairs in after.values() for peer, _ in pairs} - {other.name for other in watched}
+
+    def peer(other: Node, *, watch: bool) -> Peer:
+        return Peer(other.name, other.label, f"http://{other.name}:{s.health_port}", watch)
+
+    # As long as a frontend drains on its own node, with the same budget.
+    hold = graces(s.stop_timeout, frontend=True, worker=True, server=True).frontend
+    return JobPlan(
+        number=found.number,
+        node=node.name,
+        what=node.label,
+        head=node is topology.head,
+        api_url=f"http://{topology.head.name}:{s.http_port}",
+        peers=(
+            *(peer(other, watch=True) for other in watched),
+            *(peer(topology.node(name), watch=False) for name in sorted(asked)),
+        ),
+        peer_timeout=s.start_timeout,
+        stops_after=after,
+        stop_hold=hold + HOLD_MARGIN,
+        log_names=slurm.log_names(found, processes),
+        files=tuple(files),
+    )

@@ -1,0 +1,104 @@
+"""nginx in front of the frontends: one address for clients, whichever frontend answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from entrypoint.plan import Criticality, HttpProbe, PlannedFile, Port, Process
+from entrypoint.roles.context import LOOPBACK, Context, Part
+from entrypoint.roles.servers import START_TIMEOUT, binary
+
+HEALTH = "/nginx-health"
+WORKERS = 4
+"""`auto` would start one per core, of which a GB200 node has 144."""
+
+
+def render(upstreams: Sequence[tuple[str, int]], host: str, port: int, directory: str, drain: float) -> str:
+    """nginx.conf for the frontends at `upstreams`, all files below `directory`; `drain` is in seconds."""
+    servers = "\n".join(
+        f"        server {_bracketed(name)}:{number} max_fails=1 fail_timeout=5s;"
+        for name, number in upstreams
+    )
+    listen = f"{_bracketed(host)}:{port}"
+    temporary = "\n".join(
+        f"    {kind}_temp_path {directory}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    return f"""\
+daemon off;
+worker_processes {WORKERS};
+pid {directory}/nginx.pid;
+error_log stderr warn;
+worker_shutdown_timeout {max(1, int(drain))}s;
+
+events {{
+    worker_connections 16384;
+}}
+
+http {{
+{temporary}
+    access_log off;
+    server_tokens off;
+    client_max_body_size 0;
+
+    upstream frontends {{
+        least_conn;
+{servers}
+        keepalive 64;
+    }}
+
+    server {{
+        listen {listen};
+
+        location = {HEALTH} {{
+            return 200;
+        }}
+
+        location / {{
+            proxy_pass http://frontends;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            # Tokens are passed on as they come, and the next may take long.
+            proxy_buffering off;
+            proxy_request_buffering off;
+            proxy_connect_timeout 5s;
+            proxy_read_timeout 1h;
+            proxy_send_timeout 1h;
+        }}
+    }}
+}}
+"""
+
+
+def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
+    """nginx for the frontends on the nodes `frontends`, and its configuration."""
+    s = ctx.settings
+    directory = f"{s.run_dir}/nginx"
+    drain = ctx.graces.frontend
+    upstreams = [(name, s.upstream_port) for name in frontends]
+    config = PlannedFile(
+        f"{directory}/nginx.conf", render(upstreams, s.http_host, s.http_port, directory, drain)
+    )
+    process = Process(
+        name="nginx",
+        role="nginx",
+        argv=(binary(ctx, "nginx", s.nginx_bin, "GLM47_NGINX_BIN"), "-p", directory, "-c", config.path),
+        ready=HttpProbe(f"http://{_reachable(s.http_host)}:{s.http_port}{HEALTH}"),
+        stops_before=("frontend",) if "frontend" in ctx.roles else (),
+        # QUIT finishes the requests under way, TERM drops them.
+        stop_signal="QUIT",
+        grace=drain,
+        criticality=Criticality.RESTART,
+        start_timeout=START_TIMEOUT,
+    )
+    return Part(process, (Port("nginx", s.http_port, s.http_host, "nginx", "GLM47_HTTP_PORT"),)), config
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
+def _reachable(host: str) -> str:
+    return LOOPBACK if host in ("0.0.0.0", "") else "[::1]" if host in ("::", "[::]") else _bracketed(host)

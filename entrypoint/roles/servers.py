@@ -1,0 +1,115 @@
+"""etcd and NATS of this deployment, and what waits for those that run elsewhere."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from entrypoint.plan import Criticality, Gate, HttpProbe, NatsProbe, Port, Process
+from entrypoint.roles.context import LOOPBACK, Context, Part, bracketed
+
+START_TIMEOUT = 60.0
+"""Seconds a server of our own gets from spawn to its first answer; both take well under one."""
+
+
+def etcd(ctx: Context) -> Part:
+    """A single-member etcd. Peers never connect, so its peer port stays on the loopback."""
+    s = ctx.settings
+    client = f"http://{LOOPBACK}:{s.etcd_port}"
+    peer = f"http://{LOOPBACK}:{s.etcd_peer_port}"
+    host = s.head_address or ctx.placement.node_address
+    advertised = client if ctx.one_machine or host is None else f"http://{bracketed(host)}:{s.etcd_port}"
+    argv = (
+        binary(ctx, "etcd", s.etcd_bin, "GLM47_ETCD_BIN"),
+        "--name=glm47",
+        f"--data-dir={s.etcd_data_dir or s.run_dir + '/etcd'}",
+        f"--listen-client-urls=http://{ctx.bind}:{s.etcd_port}",
+        f"--advertise-client-urls={advertised}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=glm47={peer}",
+    )
+    process = Process(
+        name="etcd",
+        role="etcd",
+        argv=argv,
+        ready=HttpProbe(f"{client}/health"),
+        grace=ctx.graces.server,
+        criticality=Criticality.RESTART,
+        start_timeout=START_TIMEOUT,
+    )
+    ports = (
+        Port("etcd", s.etcd_port, ctx.bind, "etcd", "GLM47_ETCD_PORT"),
+        Port("etcd-peer", s.etcd_peer_port, LOOPBACK, "etcd", "GLM47_ETCD_PEER_PORT"),
+    )
+    return Part(process, ports)
+
+
+def nats(ctx: Context) -> Part:
+    """A NATS server with JetStream."""
+    s = ctx.settings
+    argv = (
+        binary(ctx, "nats-server", s.nats_bin, "GLM47_NATS_BIN"),
+        "--jetstream",
+        "--store_dir",
+        s.nats_data_dir or s.run_dir + "/nats",
+        "--addr",
+        ctx.bind,
+        "--port",
+        str(s.nats_port),
+        "--http_port",
+        str(s.nats_monitor_port),
+    )
+    if s.nats_username or s.nats_password or s.nats_token:
+        ctx.book.warnings.append(
+            "the NATS server of this container asks nobody for GLM47_NATS_USERNAME or GLM47_NATS_TOKEN: "
+            "they are only given to Dynamo"
+        )
+    process = Process(
+        name="nats",
+        role="nats",
+        argv=argv,
+        ready=NatsProbe(LOOPBACK, s.nats_port),
+        grace=ctx.graces.server,
+        criticality=Criticality.RESTART,
+        start_timeout=START_TIMEOUT,
+    )
+    ports = (
+        Port("nats", s.nats_port, ctx.bind, "nats", "GLM47_NATS_PORT"),
+        Port("nats-monitor", s.nats_monitor_port, ctx.bind, "nats", "GLM47_NATS_MONITOR_PORT"),
+    )
+    return Part(process, ports)
+
+
+def etcd_endpoint(url: str) -> str:
+    """The first etcd endpoint in `url`, without user and password: a plan is printed.
+
+    Raises ValueError when it has no host or a bad port.
+    """
+    first = url.split(",")[0].strip()
+    parts = urlsplit(first if "//" in first else "http://" + first)
+    if not parts.hostname:
+        raise ValueError(url)
+    return f"{parts.scheme}://{bracketed(parts.hostname)}:{parts.port or 2379}"
+
+
+def etcd_gate(url: str, setting: str, timeout: float, ca_file: str | None) -> Gate:
+    """Wait for the first etcd endpoint in `url`; raises ValueError when it has no host or a bad port."""
+    return Gate("etcd-server", HttpProbe(f"{etcd_endpoint(url)}/health", ca_file), timeout, setting)
+
+
+def nats_gate(url: str, setting: str, timeout: float) -> Gate:
+    """Wait for the first NATS server in `url`; raises ValueError when it has no host or a bad port."""
+    first = url.split(",")[0].strip()
+    parts = urlsplit(first if "//" in first else "nats://" + first)
+    if not parts.hostname:
+        raise ValueError(url)
+    return Gate("nats-server", NatsProbe(parts.hostname, parts.port or 4222), timeout, setting)
+
+
+def binary(ctx: Context, name: str, given: str | None, setting: str) -> str:
+    """A server's executable; a missing one is noted for `run` and `check`."""
+    found = given or ctx.facts.engine.binaries.get(name)
+    if found is None:
+        ctx.book.unmet.append(f"cannot find {name}: it is not on PATH nor beside GLM47_PYTHON: set {setting}")
+        return name
+    return found

@@ -1,0 +1,83 @@
+"""SGLang's command line for one rank, from settings alone; a person's own arguments are merged in later."""
+
+from __future__ import annotations
+
+from entrypoint import arguments, moe_runner
+from entrypoint.roles.context import Context, bracketed
+from entrypoint.versions import older
+
+UNQUANTIZED = "none"
+"""The word for a model whose own files say what it is: SGLang's option has no value for that, and an empty
+setting counts as unset."""
+ENGINE_ROLES = {"prefill": "prefill", "decode": "decode"}
+
+
+def tp_of(ctx: Context, role: str) -> tuple[int, str]:
+    """(tensor parallelism, name of its setting) before extra arguments; unset: all the worker's GPUs."""
+    s = ctx.settings
+    if role == "prefill" and s.prefill_tp is not None:
+        return s.prefill_tp, "GLM47_PREFILL_TP"
+    if role == "decode" and s.decode_tp is not None:
+        return s.decode_tp, "GLM47_DECODE_TP"
+    if s.tp is not None:
+        return s.tp, "GLM47_TP"
+    return max(1, s.gpus_per_node * ctx.placement.nnodes // len(ctx.worker_roles)), "GLM47_TP"
+
+
+def knows_round_robin(ctx: Context) -> bool:
+    """From 0.5.8 SGLang only warns of `--prefill-round-robin-balance`, and later it is gone."""
+    return older(ctx.facts.engine.sglang, "0.5.8") is not False
+
+
+def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
+    """The options of a rank with role `role`, whose first GPU is `base_gpu`."""
+    s, place = ctx.settings, ctx.placement
+    engine = ctx.facts.engine
+    runner = s.moe_runner
+    if runner == "auto":
+        runner, _ = moe_runner.choose(engine.sglang, engine.flashinfer, quantization=s.quantization)
+    words: list[str | tuple[str, str]] = [
+        ("--model-path", ctx.model_path),
+        ("--served-model-name", s.served_model_name),
+        *(() if s.quantization == UNQUANTIZED else (("--quantization", s.quantization),)),
+        ("--kv-cache-dtype", s.kv_cache_dtype),
+        ("--attention-backend", s.attention_backend),
+        ("--moe-runner-backend", runner),
+        ("--mem-fraction-static", f"{s.mem_fraction:g}"),
+    ]
+    if s.trust_remote_code:
+        words.append("--trust-remote-code")
+    if s.symm_mem:
+        words.append("--enable-symm-mem")
+    dp = 1 if role == "prefill" else s.dp
+    words += [("--tp-size", str(tp_of(ctx, role)[0])), ("--dp-size", str(dp)), ("--ep-size", str(s.ep))]
+    if dp > 1:
+        # Without it SGLang copies the whole model per group, and refuses more than one node.
+        words.append("--enable-dp-attention")
+    if base_gpu:
+        words.append(("--base-gpu-id", str(base_gpu)))
+    if role in ENGINE_ROLES:
+        words += [
+            ("--disaggregation-mode", ENGINE_ROLES[role]),
+            ("--disaggregation-bootstrap-port", str(s.bootstrap_port)),
+            ("--disaggregation-transfer-backend", s.transfer_backend),
+        ]
+    if role == "decode" and s.prefill_round_robin and knows_round_robin(ctx):
+        words.append("--prefill-round-robin-balance")
+    if place.nnodes > 1:
+        # One node needs none of these, and Dynamo announces the prefill bootstrap server at the leader's
+        # address, so a loopback there would hide it from decode workers.
+        words += [
+            ("--dist-init-addr", f"{bracketed(place.leader_address or '')}:{s.dist_init_port}"),
+            ("--nnodes", str(place.nnodes)),
+            ("--node-rank", str(place.node_rank)),
+        ]
+    words += [
+        ("--dist-timeout", f"{s.dist_timeout:.0f}"),
+        ("--watchdog-timeout", f"{s.watchdog_timeout:.0f}"),
+    ]
+    if s.tool_call_parser is not None:
+        words.append(("--dyn-tool-call-parser", s.tool_call_parser))
+    if s.reasoning_parser is not None:
+        words.append(("--dyn-reasoning-parser", s.reasoning_parser))
+    return arguments.planned(*words)

@@ -1,0 +1,192 @@
+"""A worker's rank: prefill, decode or aggregated, SGLang or mocker, leader or follower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from entrypoint import arguments
+from entrypoint.plan import (
+    AliveProbe,
+    Drain,
+    HttpProbe,
+    LoadedProbe,
+    Port,
+    Probe,
+    Process,
+    Withdrawal,
+)
+from entrypoint.roles import engine_env, mocker, servers, sglang, worker_checks
+from entrypoint.roles.context import ANY, LOOPBACK, Context, Part
+
+SYSTEM_PORT_LIMIT = 32768
+"""Dynamo takes system ports below this only."""
+IN_FLIGHT = "dynamo_component_inflight_requests"
+INSTANCES = "v1/instances/"
+"""Where Dynamo lists its instances in etcd."""
+DRAIN_DELAY = 1.0
+"""Seconds from the withdrawal until a frontend has surely seen it."""
+STOP_GRACE = 10.0
+"""Seconds from a drained worker's stop signal to KILL: SGLang takes up to 8."""
+EXTRA = {"prefill": "GLM47_PREFILL_EXTRA_ARGS", "decode": "GLM47_DECODE_EXTRA_ARGS"}
+LOADING_GRACE = 5.0
+"""Seconds that a loading engine gets to leave by itself. `dynamo.sglang` looks at the signal only once its
+engine is up, up to 20 minutes later, and lists the model for some seconds even then. No request is lost."""
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One rank's final command line and numbers."""
+
+    role: str
+    options: arguments.Options
+    nnodes: int
+    node_rank: int
+    system_port: int
+    system_setting: str
+
+    @property
+    def leader(self) -> bool:
+        """Rank 0 registers the worker and answers requests."""
+        return self.node_rank == 0
+
+
+def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
+    """Planned options with the person's own over them; the role's own extra arguments win."""
+    s = ctx.settings
+    mock = s.engine == "mocker"
+    result = mocker.options(ctx, role) if mock else sglang.options(ctx, role, base_gpu)
+    texts = [("GLM47_EXTRA_ARGS", s.extra_args)]
+    if role in EXTRA:
+        texts.append((EXTRA[role], s.prefill_extra_args if role == "prefill" else s.decode_extra_args))
+    for setting, text in texts:
+        try:
+            result = result.override(arguments.parse(text, setting))
+        except arguments.ArgumentsError as error:
+            if str(error) not in ctx.book.problems:
+                ctx.book.problems.append(str(error))
+    return result
+
+
+def parts(ctx: Context, cwd: str | None) -> list[Part]:
+    """The rank of each worker role in this container; several share its GPUs, one after another."""
+    base_gpu = 0
+    made = []
+    for index, role in enumerate(ctx.worker_roles):
+        given = options(ctx, role, base_gpu)
+        made.append(_part(ctx, role, index, given, cwd))
+        if ctx.settings.engine == "sglang":
+            base_gpu += worker_checks.split_of(ctx, role, given).gpus
+    if ctx.settings.engine == "sglang":
+        worker_checks.check_room(ctx, base_gpu)
+    return made
+
+
+def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: str | None) -> Part:
+    s = ctx.settings
+    mock = s.engine == "mocker"
+    number = worker_checks.Numbers(ctx, given)
+    nnodes = ctx.placement.nnodes if mock else number.get("--nnodes", ctx.placement.nnodes, "nnodes")
+    node_rank = (
+        ctx.placement.node_rank if mock else number.get("--node-rank", ctx.placement.node_rank, "node_rank")
+    )
+    system, setting = ctx.port("DYN_SYSTEM_PORT", "GLM47_SYSTEM_PORT", s.system_port + index)
+    if system >= SYSTEM_PORT_LIMIT:
+        ctx.book.problems.append(
+            f"cannot use {setting}: {system}: Dynamo takes system ports below {SYSTEM_PORT_LIMIT} only; "
+            f"give a lower one, such as {8081 + index}"
+        )
+    rank = Rank(role, given, nnodes, node_rank, system, setting)
+    worker_checks.check_placement(ctx, given)
+    if mock and not rank.leader:
+        return Part(_idle_follower(ctx, role))
+    if not mock:
+        worker_checks.check(ctx, role, given)
+    env, secret = engine_env.dynamo(ctx)
+    if not mock:
+        env.update(engine_env.engine(ctx, role))
+    if rank.leader or not mock:
+        ctx.add(env, "DYN_SYSTEM_PORT", str(system))
+    if rank.leader and ctx.dynamo_older("1.3"):
+        # Without it /health and /live of these releases stay 503 for ever.
+        ctx.add(env, "DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS", '["generate"]')
+    system_host = LOOPBACK if ctx.one_machine else ANY
+    system_host = ctx.add(env, "DYN_SYSTEM_HOST", system_host)
+    reach = LOOPBACK if system_host in (ANY, "::") else system_host
+    # A follower registers no endpoint, so its system server never turns healthy: its log tells.
+    ready: Probe = HttpProbe(f"http://{reach}:{system}/health") if rank.leader else LoadedProbe()
+    drain = _drain(ctx, f"http://{reach}:{system}/metrics") if rank.leader and rank.nnodes == 1 else None
+    process = Process(
+        name=role,
+        role=role,
+        argv=(ctx.python, "-m", "dynamo.mocker" if mock else "dynamo.sglang", *given.argv()),
+        ready=ready,
+        env=env,
+        secret_env=secret,
+        cwd=cwd,
+        needs=ctx.servers,
+        drain=drain,
+        grace=ctx.graces.worker if drain is None else min(STOP_GRACE, ctx.graces.worker),
+        loading_grace=None if mock else min(LOADING_GRACE, ctx.graces.worker),
+        start_timeout=s.start_timeout,
+        stall_timeout=None if mock else s.stall_timeout,
+        log_dialect=None if mock else "sglang",
+    )
+    return Part(process, (Port("system", system, system_host, role, setting), *_ports(ctx, rank)))
+
+
+def _drain(ctx: Context, metrics: str) -> Drain | None:
+    """A worker that frontends of other containers use leaves their list and answers its last requests.
+
+    With a frontend in this container it need not: that one drains before it. Ranks of other nodes stop when
+    they are told to, so a worker that spans nodes cannot go on alone.
+    """
+    if ctx.discovery != "etcd" or ctx.etcd_url is None or "frontend" in ctx.roles:
+        return None
+    own = ctx.graces.server if {"etcd", "nats"} & set(ctx.roles) else 0.0
+    total = ctx.settings.stop_timeout
+    timeout = total - min(2.0, total / 20) - own - min(STOP_GRACE, ctx.graces.worker)
+    try:
+        etcd = servers.etcd_endpoint(ctx.etcd_url)
+    except ValueError:  # said by the gate
+        return None
+    return Drain(
+        metrics,
+        IN_FLIGHT,
+        min(DRAIN_DELAY, total / 20),
+        round(max(0.0, timeout), 2),
+        Withdrawal(etcd, INSTANCES, ctx.native.get("ETCD_AUTH_CA")),
+    )
+
+
+def _ports(ctx: Context, rank: Rank) -> list[Port]:
+    s = ctx.settings
+    if not rank.leader:
+        return []
+    numbers = worker_checks.Numbers(ctx, rank.options)
+    made = []
+    if rank.role == "prefill":
+        flag = "--bootstrap-ports" if s.engine == "mocker" else "--disaggregation-bootstrap-port"
+        number = numbers.get(flag, s.bootstrap_port, "bootstrap_port")
+        made.append(Port("bootstrap", number, ANY, rank.role, numbers.label(flag, "GLM47_BOOTSTRAP_PORT")))
+    if rank.nnodes > 1 and s.engine == "sglang" and len(ctx.worker_roles) == 1:
+        address = rank.options.value("--dist-init-addr") or ""
+        text = address.rpartition(":")[2]
+        label = numbers.label("--dist-init-addr", "GLM47_DIST_INIT_PORT")
+        if text.isdigit() and 1 <= int(text) <= 65535:
+            made.append(Port("dist-init", int(text), ANY, rank.role, label))
+        else:
+            ctx.book.problems.append(f"cannot use {label}: {address}: give host:port of the leader")
+    return made
+
+
+def _idle_follower(ctx: Context, role: str) -> Process:
+    """A mocker has one rank; a follower beside it only holds its place, so that layouts can be tried out."""
+    ctx.book.notes.append("the mocker has no follower ranks: this one only holds its place (sleep)")
+    return Process(
+        name=role,
+        role=role,
+        argv=("sleep", "infinity"),
+        ready=AliveProbe(),
+        grace=ctx.graces.worker,
+        start_timeout=ctx.settings.start_timeout,
+    )

@@ -1,0 +1,261 @@
+"""`run`: settings, plan, prepare, supervise, exit code. Reads like the table of contents it is."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from entrypoint.aside import aside
+from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
+
+if TYPE_CHECKING:
+    from entrypoint.load_plan import Loaded
+    from entrypoint.plan import Plan
+    from entrypoint.supervise.states import Verdict
+
+DEFAULT_TERMINATION_LOG = "/dev/termination-log"
+FLUSH = 2.0
+"""Seconds that the last lines get to reach a reader of our standard output."""
+
+
+def run(environ: Mapping[str, str]) -> NoReturn:
+    """Carry out the plan that `environ` asks for, and exit."""
+    from entrypoint.load_plan import load_plan
+
+    become(lambda: load_plan(environ, Path.cwd()), environ)
+
+
+def become(
+    load: Callable[[], Loaded], environ: Mapping[str, str], on_ready: Callable[[Plan], str] | None = None
+) -> NoReturn:
+    """Make the plan, carry it out, and leave with the exit code and the reason that belong together.
+
+    `on_ready` gives a text to show once everything is ready.
+    """
+    log = environ.get("GLM47_TERMINATION_LOG") or DEFAULT_TERMINATION_LOG
+    try:
+        _stop_early(log)
+        loaded = aside(lambda: _load_and_prepare(load), import_supervisor)
+        log = loaded.plan.termination_log or ""
+        verdict = supervise(loaded.plan, dict(loaded.environ), on_ready)
+    except RunnerError as error:
+        _tell_job(environ, error.exit_code, str(error))
+        _leave(error.exit_code, str(error), error.termination_log or log)
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        _tell_job(environ, ExitCode.SOFTWARE, repr(error))
+        _leave(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}", log)
+    write_termination_log(log, verdict.reason)
+    _tell_job(environ, verdict.code, verdict.reason, loaded.plan)
+    os._exit(verdict.code)
+
+
+def _load_and_prepare(load: Callable[[], Loaded]) -> Loaded:
+    loaded = load()
+    try:
+        prepare(loaded.plan)
+        return replace(loaded, plan=with_patched_sources(loaded.plan, loaded.environ))
+    except RunnerError as error:
+        error.termination_log = loaded.plan.termination_log
+        raise
+
+
+def import_supervisor() -> None:
+    """Load what supervising needs, while the plan is being made."""
+    import entrypoint.health
+    import entrypoint.supervise.daemon  # noqa: F401
+
+
+def prepare(plan: Plan) -> None:
+    """Check what must be there and correct the files that the plan names. Idempotent.
+
+    Raises ModelError (66), CannotWriteError and PatchError (73).
+    """
+    if plan.unmet:
+        raise ConfigError(plan.unmet)
+    make_run_dir(plan.run_dir)
+    write_files(plan)
+    if plan.model_error:
+        raise ModelError(plan.model_error)
+    if plan.needs_model:
+        from entrypoint import model
+
+        found = model.inspect(plan.model_source, weights=plan.needs_weights)
+        if found.facts.error:
+            raise ModelError(found.facts.error)
+        if plan.model_path != plan.model_source:
+            view, bos = Path(plan.model_path), plan.bos_token_id
+            model.prepare(plan.model_source, view, bos_token_id=bos, force_view=True, weights=False)
+
+
+def write_files(plan: Plan) -> None:
+    """Write the files that a process of the plan reads. CannotWriteError (73)."""
+    for file in plan.job.files if plan.job is not None else ():
+        path = Path(file.path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(file.content)
+        except OSError as error:
+            raise CannotWriteError(
+                f"cannot write {path}: {error.strerror}: give GLM47_RUN_DIR a directory that "
+                f"uid {os.getuid()} may write"
+            ) from None
+
+
+def with_patched_sources(plan: Plan, environ: Mapping[str, str]) -> Plan:
+    """Make the plan's source edits; the engine's processes get the variables that an overlay needs.
+
+    Raises PatchError and CannotWriteError (73).
+    """
+    if plan.source_patch is None:
+        return plan
+    from entrypoint.patches.for_plan import patch
+
+    plan, done = patch(plan, environ)
+    lines = [f"patch {edit.line}" for edit in done.edits] if done else []
+    return replace(plan, notes=(*plan.notes, *lines))
+
+
+def make_run_dir(path: str) -> None:
+    """Make GLM47_RUN_DIR if need be, private to us. CannotWriteError (73) when it cannot be written."""
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CannotWriteError(
+            f"cannot write GLM47_RUN_DIR: {path}: {error.strerror}: mount a writable volume or tmpfs there, "
+            f"or set GLM47_RUN_DIR to a directory that uid {os.getuid()} may write"
+        ) from None
+
+
+def lock_run_dir(path: str) -> int:
+    """Keep a second runner out of GLM47_RUN_DIR for as long as the returned descriptor is open.
+
+    ConfigError (78) when there is one already.
+    """
+    lock = os.open(Path(path) / "runner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise ConfigError(
+            f"cannot use GLM47_RUN_DIR: {path}: another runner (pid {holder}) uses it: stop that one, or "
+            "give each its own directory"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
+
+
+def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], str] | None = None) -> Verdict:
+    """Run the plan's processes to their end. The last line of our output is the reason."""
+    from entrypoint import health
+    from entrypoint.plan import to_jsonable
+    from entrypoint.supervise import report, tree
+    from entrypoint.supervise.control import open_socket
+    from entrypoint.supervise.daemon import Daemon
+
+    lock = lock_run_dir(plan.run_dir)
+    listener = health.listen(plan.health_host, plan.health_port)
+    for directory in plan.fresh_dirs:
+        shutil.rmtree(directory, ignore_errors=True)
+    tree.become_subreaper()
+    daemon = Daemon(plan, environ, on_ready)
+    daemon.say(report.describe(plan))
+    for warning in plan.warnings:
+        daemon.say(f"warning: {warning}")
+    for note in plan.notes:
+        daemon.say(note)
+    daemon.handle_signals()
+
+    control = Path(plan.run_dir) / "supervisor.sock"
+    files = None
+    if plan.job is not None:
+        from entrypoint.job_files import JobFiles
+
+        files = JobFiles(plan, lambda: daemon.snapshot)
+    if daemon.fate is not None:
+        daemon.fate.on_failure = lambda v: _tell_job(environ, v.code, v.reason, plan)
+
+    def after_first_spawn() -> None:
+        open_socket(daemon, control)
+        health.serve(
+            listener, health.Views(lambda: daemon.snapshot, daemon.turned, lambda: to_jsonable(plan))
+        )
+        if files is not None:
+            files.start()
+
+    verdict = daemon.run_plan(after_first_spawn)
+    control.unlink(missing_ok=True)
+    if files is not None and daemon.fate is not None:
+        daemon.fate.linger()
+        files.close()
+    os.close(lock)
+    daemon.say(verdict.reason)
+    daemon.output.close(time.monotonic() + FLUSH)
+    return verdict
+
+
+def _stop_early(log: str) -> None:
+    """Until the supervisor takes over, a stop signal ends us at once; PID 1 would ignore it.
+
+    It leaves instead of raising: an exception raised here can end up in a callback of the import machinery,
+    which drops it.
+    """
+
+    def stop(signum: int, frame: object) -> NoReturn:
+        reason = f"asked to stop by {signal.Signals(signum).name} before anything was started"
+        os.write(2, f"glm47-runner: {reason}\n".encode())
+        write_termination_log(log, reason)
+        os._exit(ExitCode.OK)
+
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(signum, stop)
+
+
+def _leave(code: int, reason: str, termination_log: str | None) -> NoReturn:
+    for line in reason.splitlines():
+        print(f"glm47-runner: {line}", file=sys.stderr)
+    sys.stderr.flush()
+    write_termination_log(termination_log, reason)
+    os._exit(code)
+
+
+def _tell_job(environ: Mapping[str, str], code: int, reason: str, plan: Plan | None = None) -> None:
+    """In a Slurm job, leave the first cause of a failed end where the batch script looks for it."""
+    directory = plan.log_dir if plan is not None else environ.get("GLM47_LOG_DIR")
+    if code == 0 or not directory or "SLURM_JOB_ID" not in environ:
+        return
+    from entrypoint.job_files import job_code, record_failure
+
+    node = environ.get("SLURMD_NODENAME", "")
+    job = plan.job if plan is not None else None
+    if code != ExitCode.PEER_LOST:
+        reason = f"{job.what} on {job.node}: {reason}" if job is not None else f"{node}: {reason}"
+    record_failure(directory, job_code(code, plan.nnodes if plan is not None else 1), reason)
+
+
+def write_termination_log(path: str | None, reason: str) -> None:
+    """Leave the reason where Kubernetes looks for it. In /dev only if the file is there already."""
+    if not path:
+        return
+    create = 0 if path.startswith("/dev/") else os.O_CREAT
+    with contextlib.suppress(OSError):
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | create, 0o644)
+        with os.fdopen(fd, "w") as file:
+            file.write(reason + "\n")

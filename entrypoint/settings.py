@@ -1,0 +1,326 @@
+"""Every setting of the runner: name, type, default, meaning.
+
+`ROLE` has no prefix, all others are ``GLM47_<FIELD>``. `settings_load` reads them; nothing else in the
+package reads the environment. Durations are seconds. docs/settings.md is generated from this file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+import unicodedata
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "GLM47_"
+
+ROLES = ("etcd", "nats", "prefill", "decode", "aggregated", "frontend", "nginx")
+"""The roles that can share a container, in the order in which they are always named."""
+LONE_ROLES = ("single", "auto")
+"""The roles that stand for several others and are given alone."""
+
+MAX_SECONDS = 31_536_000
+"""The longest duration that is accepted (one year): timers overflow far above it."""
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), "seconds"]
+
+
+def variable_of(field: str) -> str:
+    """The environment variable of `field`: ``tp`` is GLM47_TP, ``role`` is ROLE."""
+    return "ROLE" if field == "role" else PREFIX + field.upper()
+
+
+def split_roles(text: str) -> tuple[str, ...]:
+    """The roles in `text`, in the order of `ROLES`.
+
+    Raises ValueError with the remedy when a word is unknown or given twice, or when single or auto
+    is joined with another.
+    """
+    words = [word.strip() for word in text.split(",")]
+    known = (*ROLES, *LONE_ROLES)
+    for word in words:
+        if word not in known:
+            near = difflib.get_close_matches(word.lower(), known, n=1)
+            meant = f"; instead of {word!r} you may mean {near[0]}" if near else ""
+            raise ValueError(f"give single, auto, or a comma-joined set of {', '.join(ROLES)}{meant}")
+        if words.count(word) > 1:
+            raise ValueError(f"name {word} only once")
+        if word in LONE_ROLES and len(words) > 1:
+            raise ValueError(f"give {word} alone, or leave it out")
+    return tuple(role for role in known if role in words)
+
+
+class Settings(BaseSettings):
+    """The runner's settings, validated one by one; what they mean together is the planner's business.
+
+    Built from its arguments alone, given by field name: `settings_load` works out the layers itself,
+    because pydantic-settings' own sources do not say which layer a value came from.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_others: PydanticBaseSettingsSource,
+        **_more: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the arguments: neither the environment nor a file is read here."""
+        return (init_settings,)
+
+    role: str = Field(
+        "auto",
+        validation_alias="ROLE",
+        description=(
+            "One role or several joined by commas: etcd, nats, frontend, nginx, prefill, decode, aggregated, "
+            "single; or auto: worked out from SLURM's, LeaderWorkerSet's or no environment"
+        ),
+    )
+
+    # -- model
+    model_path: str = Field("/model", description="Directory with the model's files; never written")
+    served_model_name: str = Field("glm-4.7", description="Name that clients ask for", min_length=1)
+
+    # -- engine
+    engine: Literal["sglang", "mocker"] = Field(
+        "sglang", description="What answers requests: sglang, or Dynamo's mocker engine (no GPU)"
+    )
+    python: str | None = Field(
+        None, description="The image's interpreter that holds dynamo and sglang; found when unset"
+    )
+    moe_runner: str = Field(
+        "auto",
+        description=(
+            "SGLang's --moe-runner-backend; auto: what is known to be right for the installed sglang "
+            "and flashinfer"
+        ),
+    )
+    tp: Count | None = Field(None, description="Tensor parallelism of a worker; unset: all its GPUs")
+    dp: Count = Field(1, description="Data parallelism (attention) of a decode or aggregated worker")
+    ep: Count = Field(1, description="Expert parallelism")
+    prefill_tp: Count | None = Field(
+        None, description="Tensor parallelism of prefill workers, where it differs from GLM47_TP"
+    )
+    decode_tp: Count | None = Field(
+        None, description="Tensor parallelism of decode workers, where it differs from GLM47_TP"
+    )
+    gpus_per_node: Count = Field(4, description="GPUs of one node (GB200: 4)")
+    quantization: str = Field(
+        "modelopt_fp4", description="SGLang's --quantization; none: the option is left out"
+    )
+    kv_cache_dtype: str = Field("fp8_e4m3", description="SGLang's --kv-cache-dtype")
+    attention_backend: str = Field("flashinfer", description="SGLang's --attention-backend")
+    mem_fraction: float = Field(0.85, gt=0, lt=1, description="SGLang's --mem-fraction-static")
+    symm_mem: bool = Field(True, description="SGLang's --enable-symm-mem")
+    trust_remote_code: bool = Field(True, description="SGLang's --trust-remote-code")
+    transfer_backend: str = Field("nixl", description="SGLang's --disaggregation-transfer-backend")
+    prefill_round_robin: bool = Field(
+        True, description="SGLang's --prefill-round-robin-balance on decode workers"
+    )
+    dist_timeout: Seconds = Field(
+        3600, description="SGLang's --dist-timeout: collectives while a rank captures CUDA graphs"
+    )
+    watchdog_timeout: Seconds = Field(3600, description="SGLang's --watchdog-timeout")
+    mnnvl: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description=(
+            "NCCL's and Mooncake's multi-node NVLink variables; auto: on decode workers, "
+            "as the original deployment"
+        ),
+    )
+    extra_args: str = Field(
+        "", description="Further engine arguments, shell-quoted; they override planned ones"
+    )
+    prefill_extra_args: str = Field("", description="The same for prefill workers only")
+    decode_extra_args: str = Field("", description="The same for decode workers only")
+    frontend_extra_args: str = Field("", description="Further arguments of dynamo.frontend, shell-quoted")
+    tool_call_parser: str | None = Field(None, description="dynamo.sglang's --dyn-tool-call-parser")
+    reasoning_parser: str | None = Field(None, description="dynamo.sglang's --dyn-reasoning-parser")
+    router_mode: Literal["round-robin", "random", "kv"] = Field(
+        "round-robin", description="How the frontend chooses a worker"
+    )
+    namespace: str = Field(
+        "dynamo",
+        description=(
+            "Dynamo namespace; containers of one deployment share it; lower-case letters, digits, - and _"
+        ),
+    )
+
+    # -- topology
+    prefill_workers: int = Field(
+        0,
+        ge=0,
+        description="Prefill workers of the deployment; a frontend is ready when that many are registered",
+    )
+    prefill_nodes: Count = Field(1, description="Nodes of each prefill worker")
+    decode_workers: int = Field(
+        0, ge=0, description="Decode (or aggregated) workers of the deployment; 0: at least one"
+    )
+    decode_nodes: Count = Field(1, description="Nodes of each decode worker")
+    nnodes: Count = Field(1, description="Nodes of the worker in this container")
+    node_rank: int = Field(0, ge=0, description="Rank of this node in its worker; 0 is the leader")
+    leader_address: str | None = Field(
+        None, description="Host name or address of the worker's leader; needed when GLM47_NNODES > 1"
+    )
+    head_address: str | None = Field(None, description="Host name or address of the node with etcd and NATS")
+    interface: str | None = Field(
+        None, description="Network interface whose address this node announces; unset: the route to the head"
+    )
+    frontends: Count = Field(1, description="Frontends of the deployment (ROLE=auto)")
+    nginx: bool = Field(False, description="Put nginx in front of the frontends (ROLE=auto)")
+    nvlink_domain_size: int = Field(
+        18,
+        ge=0,
+        description="Nodes that share one NVLink domain (NVL72: 18); 0: workers may lie across domains",
+    )
+    discovery: Literal["auto", "etcd", "file"] = Field(
+        "auto", description="Where workers register; auto: a file store for ROLE=single, else etcd"
+    )
+
+    # -- ports and addresses
+    http_host: str = Field("0.0.0.0", description="Address that the frontend listens on")
+    http_port: Port = Field(8000, description="Port of the OpenAI API")
+    upstream_port: Port = Field(8001, description="Port of each frontend when GLM47_NGINX has the API's port")
+    health_host: str = Field("0.0.0.0", description="Address of the health endpoint")
+    health_port: Port = Field(9480, description="Port of the health endpoint")
+    etcd_port: Port = Field(2379, description="etcd client port")
+    etcd_peer_port: Port = Field(2380, description="etcd peer port")
+    nats_port: Port = Field(4222, description="NATS client port")
+    nats_monitor_port: Port = Field(8222, description="NATS monitoring port")
+    system_port: Port = Field(
+        8081, description="Port of the engine's own health and metrics server; below 32768"
+    )
+    bootstrap_port: Port = Field(30001, description="SGLang's --disaggregation-bootstrap-port")
+    dist_init_port: Port = Field(29500, description="Port of the leader's --dist-init-addr")
+
+    # -- files
+    run_dir: str = Field("/tmp/glm47-runner", description="The one directory that must be writable")
+    cache_dir: str | None = Field(
+        None, description="Compiled kernels; keep it across restarts; unset: GLM47_RUN_DIR/cache"
+    )
+    log_dir: str | None = Field(
+        None, description="One file per process beside the forwarded output; unset: none"
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Forwarded lines: `name | line`, or one JSON object each"
+    )
+    termination_log: str | None = Field(
+        "/dev/termination-log", description="Gets the reason line of a failed end, if it can be written"
+    )
+    etcd_bin: str | None = Field(None, description="etcd's executable; found when unset")
+    nats_bin: str | None = Field(None, description="nats-server's executable; found when unset")
+    nginx_bin: str | None = Field(None, description="nginx's executable; found when unset")
+    etcd_data_dir: str | None = Field(None, description="etcd's data; unset: GLM47_RUN_DIR/etcd")
+    nats_data_dir: str | None = Field(None, description="JetStream's data; unset: GLM47_RUN_DIR/nats")
+
+    # -- supervision
+    start_timeout: Seconds = Field(3600, description="From a worker's start to its readiness")
+    stall_timeout: Seconds = Field(1800, description="Longest time without a sign of progress while loading")
+    stop_timeout: Seconds = Field(60, description="Total budget of a stop, drain included")
+    drain_delay: float = Field(
+        0,
+        ge=0,
+        description="After a stop is asked for, a frontend is not ready but serves this long at least, "
+        "so that load balancers turn away from it",
+    )
+    warmup: bool = Field(
+        True,
+        description="A frontend is ready only once it has answered one small request of its own: the first "
+        "request compiles kernels, and may fail",
+    )
+    server_timeout: Seconds = Field(
+        300, description="How long etcd and NATS of other containers may stay silent"
+    )
+    max_restarts: int = Field(
+        5,
+        ge=0,
+        description="Restarts in place of a server (etcd, nats, frontend, nginx) before its failure counts",
+    )
+
+    # -- patches
+    modelopt_patch: Literal["pad", "assert", "off"] = Field(
+        "pad", description="ModelOpt padding: pad (right), assert (the original deployment's edit), off"
+    )
+    patch_mode: Literal["auto", "inplace", "overlay"] = Field(
+        "auto", description="Where patched sources go; auto: in place where writable, else overlay"
+    )
+    allow_wrong_padding: bool = Field(
+        False, description="Let GLM47_MODELOPT_PATCH=assert serve wrong answers"
+    )
+
+    # -- bench
+    aiperf_python: str | None = Field(
+        None, description="Interpreter of the environment that has aiperf; found when unset"
+    )
+    bench: Literal["off", "quick", "full"] = Field(
+        "off", description="Benchmark that a Slurm job runs once everything is ready"
+    )
+    bench_dir: str = Field(
+        "bench-reports", description="Where `bench` makes a directory for each of its reports"
+    )
+
+    # -- secrets
+    etcd_username: str | None = Field(None, description="Given to Dynamo as ETCD_AUTH_USERNAME")
+    etcd_password: SecretStr | None = Field(None, description="Given to Dynamo as ETCD_AUTH_PASSWORD")
+    nats_username: str | None = Field(None, description="Given to Dynamo as NATS_AUTH_USERNAME")
+    nats_password: SecretStr | None = Field(None, description="Given to Dynamo as NATS_AUTH_PASSWORD")
+    nats_token: SecretStr | None = Field(None, description="Given to Dynamo as NATS_AUTH_TOKEN")
+    api_key: SecretStr | None = Field(None, description="Bearer token that smoke and bench send")
+
+    @field_validator("role")
+    @classmethod
+    def _known_roles(cls, value: str) -> str:
+        split_roles(value)
+        return value
+
+    @field_validator("namespace")
+    @classmethod
+    def _namespace_characters(cls, value: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", value):
+            raise ValueError("give lower-case letters, digits, - and _, the first a letter or a digit")
+        return value
+
+    @field_validator("extra_args", "prefill_extra_args", "decode_extra_args", "frontend_extra_args")
+    @classmethod
+    def _shell_quoted(cls, value: str) -> str:
+        try:
+            shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"quote it as for a shell ({str(error).lower()})") from None
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _one_line(cls, value: Any, info: ValidationInfo) -> Any:
+        # Arguments may be written over several lines (a YAML block); anything else with a control
+        # character in it is an accident that would break a configuration file or a log line.
+        if isinstance(value, str) and not str(info.field_name).endswith("extra_args"):
+            for character in value:
+                if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
+                    raise ValueError(f"take the control character {character!r} out")
+        return value
+
+
+def roles_of(settings: Settings) -> tuple[str, ...]:
+    """The roles of `settings` in canonical order (`ROLES`); ``("single",)`` and ``("auto",)`` stand alone."""
+    return split_roles(settings.role)
+
+
+INTERNAL = ("GLM47_PROCESS",)
+"""Set by the runner on its children, so a runner started by one of them must accept it."""
+
+LOADER_ONLY = ("GLM47_ENV_FILE",)
+"""Read by the loader itself: where the .env file is (default ./.env)."""

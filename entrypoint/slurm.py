@@ -1,0 +1,189 @@
+"""What a Slurm job says of itself, and what follows from it for this node's settings. Pure.
+
+Read: SLURM_JOB_ID, SLURM_JOB_NODELIST, SLURMD_NODENAME, SLURM_NODEID, SLURM_LOCALID, SLURM_RESTART_COUNT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from entrypoint import nodelist
+from entrypoint.errors import ConfigError
+from entrypoint.plan import Origin
+from entrypoint.settings import Settings, variable_of
+from entrypoint.topology import Node, Topology, job_ports, lay_out
+
+GATE_MARGIN = 30.0
+"""Seconds that the wait for the head's servers exceeds the wait for its runner, which can name the node."""
+WORKED_OUT = ("nnodes", "node_rank", "leader_address")
+"""Settings that a job's nodes get from the topology, and that nobody may give besides."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job and this node's place in it."""
+
+    number: int | None
+    topology: Topology
+    node: Node
+
+
+def applies(environ: Mapping[str, str], settings: Settings) -> bool:
+    """Whether ROLE=auto means a Slurm job here: in a task or a batch script, not in `salloc`'s shell."""
+    return (
+        settings.role == "auto"
+        and "SLURM_JOB_NODELIST" in environ
+        and ("SLURM_NODEID" in environ or "SLURM_PROCID" in environ)
+    )
+
+
+def job_number(environ: Mapping[str, str]) -> int | None:
+    """The job's number; None for a node list that nobody numbered (a step made by hand)."""
+    return _number(environ, "SLURM_JOB_ID") if "SLURM_JOB_ID" in environ else None
+
+
+def shared_values(environ: Mapping[str, str], settings: Settings) -> dict[str, Any]:
+    """Settings that the whole job shares and nobody gave: ports of its own, a directory of its own."""
+    values: dict[str, Any] = {"server_timeout": settings.start_timeout + GATE_MARGIN}
+    if (number := job_number(environ)) is None:
+        return {name: value for name, value in values.items() if name not in settings.model_fields_set}
+    restarts = _number(environ, "SLURM_RESTART_COUNT") if "SLURM_RESTART_COUNT" in environ else 0
+    # A requeued job keeps its number; what etcd and NATS stored before must not come back.
+    again = f".{restarts}" if restarts else ""
+    values |= {**job_ports(number), "run_dir": f"{settings.run_dir}-{number}{again}"}
+    return {name: value for name, value in values.items() if name not in settings.model_fields_set}
+
+
+def job_of(environ: Mapping[str, str], settings: Settings) -> Job:
+    """The job that `environ` describes, laid out. ConfigError says what does not fit."""
+    text = environ.get("SLURM_JOB_NODELIST", "")
+    try:
+        names = nodelist.expand(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"cannot read SLURM_JOB_NODELIST: {text}: {error}; pass it on as Slurm set it"
+        ) from None
+    if environ.get("SLURM_LOCALID", "0") != "0":
+        raise ConfigError(
+            f"cannot start a second runner on this node: SLURM_LOCALID={environ['SLURM_LOCALID']}: one "
+            "runner holds all of a node; use srun --ntasks-per-node=1"
+        )
+    if given := [variable_of(name) for name in WORKED_OUT if name in settings.model_fields_set]:
+        raise ConfigError(
+            f"cannot use {', '.join(given)} with ROLE=auto: Slurm's node list decides it; "
+            "unset it, or give ROLE"
+        )
+    topology = lay_out(
+        names,
+        prefill_workers=settings.prefill_workers,
+        prefill_nodes=settings.prefill_nodes,
+        decode_workers=settings.decode_workers,
+        decode_nodes=settings.decode_nodes,
+        frontends=settings.frontends,
+        nginx=settings.nginx,
+        nvlink_domain_size=settings.nvlink_domain_size,
+        gpus_per_node=settings.gpus_per_node,
+    )
+    return Job(job_number(environ), topology, _own_node(environ, topology))
+
+
+def node_values(job: Job, settings: Settings) -> dict[str, Any]:
+    """Settings of this node alone, from its place in the job."""
+    node, topology = job.node, job.topology
+    values: dict[str, Any] = {
+        "nnodes": node.nnodes,
+        "node_rank": node.rank,
+        "decode_workers": topology.decode_workers,
+    }
+    if roles_of(job) != ("single",):
+        values["head_address"] = settings.head_address or topology.head.name
+    if node.nnodes > 1:
+        values["leader_address"] = node.leader
+    return values
+
+
+def with_values(
+    settings: Settings, origins: Mapping[str, Origin], values: Mapping[str, Any], origin: str
+) -> tuple[Settings, dict[str, Origin]]:
+    """`settings` and `origins` with `values` in them, as if somebody had given them."""
+    changed = settings.model_copy(update=dict(values))
+    found = dict(origins)
+    for name, value in values.items():
+        variable = variable_of(name)
+        if found.get(variable) is None or found[variable].value != value:
+            found[variable] = Origin(value, origin)
+    return changed, found
+
+
+def roles_of(job: Job) -> tuple[str, ...]:
+    """The roles of this node's container; one node with one worker needs no etcd: `single`."""
+    if len(job.topology.nodes) == 1 and not job.topology.nginx:
+        return ("single",)
+    return (*job.node.servers, job.node.role)
+
+
+def neighbours(job: Job) -> tuple[Node, ...]:
+    """The nodes whose runners this one watches.
+
+    The head and the leaders of the workers watch each other, a leader and its followers do: whatever ends
+    is known everywhere after two steps, and no node asks more than it must.
+    """
+    node, topology = job.node, job.topology
+    watched: dict[str, Node] = {}
+    if node.rank == 0:
+        watched = {other.name: other for other in topology.worker_of(node) if other.rank > 0}
+        watched[topology.head.name] = topology.head
+    else:
+        watched[node.leader] = topology.node(node.leader)
+    if node is topology.head:
+        watched |= {other.name: other for other in topology.nodes if other.rank == 0}
+    watched.pop(node.name, None)
+    return tuple(sorted(watched.values(), key=lambda other: other.index))
+
+
+def stops_after(job: Job, process: str) -> tuple[tuple[str, str], ...]:
+    """(node, process) pairs elsewhere that a stop waits for before it stops `process` here.
+
+    Answers under way pass through nginx, a frontend and every rank of a worker, so a stop of the whole job
+    goes in that order over all nodes.
+    """
+    node, topology = job.node, job.topology
+    if process == node.role:
+        if node.rank > 0:
+            return ((node.leader, node.role),)
+        return tuple((name, "frontend") for name in topology.frontends if name != node.name)
+    if process == "frontend" and topology.nginx and node is not topology.head:
+        return ((topology.head.name, "nginx"),)
+    return ()
+
+
+def log_names(job: Job, processes: tuple[str, ...]) -> dict[str, str]:
+    """The log file of each process, without its suffix: ``<node>_<role>_w<i>``, ``<node>_<server>``."""
+    node = job.node
+    return {
+        name: f"{node.name}_{name}" + (f"_w{node.worker}" if name == node.role else "")
+        for name in (*processes, "runner")
+    }
+
+
+def _own_node(environ: Mapping[str, str], topology: Topology) -> Node:
+    name = environ.get("SLURMD_NODENAME", "")
+    for node in topology.nodes:
+        if node.name == name:
+            return node
+    index = _number(environ, "SLURM_NODEID" if "SLURM_NODEID" in environ else "SLURM_PROCID")
+    if index >= len(topology.nodes):
+        raise ConfigError(
+            f"cannot use SLURM_NODEID: {index}: SLURM_JOB_NODELIST has {len(topology.nodes)} nodes; "
+            "pass both on as Slurm set them"
+        )
+    return topology.nodes[index]
+
+
+def _number(environ: Mapping[str, str], name: str) -> int:
+    text = environ.get(name, "")
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigError(f"cannot use {name}: {text}: it is no number; pass it on as Slurm set it")
+    return int(text)

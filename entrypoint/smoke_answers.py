@@ -1,0 +1,199 @@
+"""What an OpenAI-style answer must look like. Pure: text and data in, an `Answer` or `Unexpected` out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+FINISH_REASONS = ("stop", "length", "tool_calls", "content_filter")
+
+
+class Unexpected(Exception):
+    """An answer that is not what it should be; the text says how, in one line."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A good answer: what the model said, and a summary of it for the table."""
+
+    text: str
+    detail: str
+
+
+def model_names(data: dict[str, Any]) -> list[str]:
+    """The model names in an answer of /v1/models. Raises Unexpected when it is not one."""
+    entries = data.get("data")
+    if not isinstance(entries, list):
+        raise Unexpected(f"the list of models has no data array: {excerpt(data)}")
+    names = [entry.get("id") if isinstance(entry, dict) else None for entry in entries]
+    if not all(isinstance(name, str) and name for name in names):
+        raise Unexpected(f"the list of models has an entry without id: {excerpt(data)}")
+    return [str(name) for name in names]
+
+
+def whole(data: dict[str, Any], chat: bool, max_tokens: int) -> Answer:
+    """Read an answer that came in one piece. Raises Unexpected for a wrong shape or wrong counts."""
+    _refuse_error(data)
+    _expect(data, "object", "chat.completion" if chat else "text_completion")
+    choice = _only_choice(data)
+    if choice.get("finish_reason") not in FINISH_REASONS:
+        raise Unexpected(f"finish_reason is {excerpt(choice.get('finish_reason'))}")
+    if chat:
+        message = choice.get("message")
+        if not isinstance(message, dict) or message.get("role") != "assistant":
+            raise Unexpected(f"the choice has no message of the assistant: {excerpt(choice)}")
+        text = _spoken(message)
+    else:
+        text = _string(choice, "text")
+    return _answer(text, _usage(data.get("usage"), max_tokens), choice["finish_reason"])
+
+
+def streamed(body: str, chat: bool, max_tokens: int) -> Answer:
+    """Read an answer that came as server-sent events. Raises Unexpected for a wrong shape or wrong counts."""
+    parts: list[str] = []
+    finish: str | None = None
+    usage: str | None = None
+    done = False
+    for payload in events(body):
+        if done:
+            raise Unexpected("the stream goes on after [DONE]")
+        if payload == "[DONE]":
+            done = True
+            continue
+        try:
+            data = json.loads(payload)
+        except ValueError:
+            raise Unexpected(f"an event is not JSON: {excerpt(payload)}") from None
+        if not isinstance(data, dict):
+            raise Unexpected(f"an event is not a JSON object: {excerpt(payload)}")
+        _refuse_error(data)
+        _expect(data, "object", "chat.completion.chunk" if chat else "text_completion")
+        if data.get("usage") is not None:
+            usage = _usage(data["usage"], max_tokens)
+        if data.get("choices") == []:
+            continue  # the event that carries the usage
+        choice = _only_choice(data)
+        text, reason = _delta(choice, chat), choice.get("finish_reason")
+        if finish is not None and text:
+            raise Unexpected("the stream has text after its finish_reason")
+        if reason is not None:
+            if reason not in FINISH_REASONS:
+                raise Unexpected(f"finish_reason is {excerpt(reason)}")
+            finish = reason
+        if text:
+            parts.append(text)
+    if not done:
+        raise Unexpected(f"the stream broke off after {len(parts)} pieces of text: no [DONE]")
+    if finish is None:
+        raise Unexpected("the stream ended without a finish_reason")
+    if not parts:
+        raise Unexpected("the stream carried no text")
+    return _answer("".join(parts), usage or f"{len(parts)} pieces", finish)
+
+
+def events(body: str) -> list[str]:
+    """The data of each server-sent event in `body`. Raises Unexpected when an `event: error` is among them.
+
+    An event that no empty line ends is dropped, as the standard says: it was cut off.
+    """
+    found: list[str] = []
+    data: list[str] = []
+    kind = ""
+    for line in body.replace("\r\n", "\n").replace("\r", "\n").split("\n")[:-1]:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data":
+            data.append(value)
+        elif name == "event":
+            kind = value
+        elif not name:
+            # An empty line ends an event, a line that starts with a colon is a comment.
+            if kind == "error":
+                raise Unexpected(f"the stream carries an error: {excerpt(value or ' '.join(data))}")
+            if line == "":
+                if data:
+                    found.append("\n".join(data))
+                data, kind = [], ""
+        elif name not in ("id", "retry"):
+            raise Unexpected(f"not a server-sent event: {excerpt(line)}")
+    return found
+
+
+def excerpt(value: Any, length: int = 160) -> str:
+    """`value` as one short printable line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    line = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    return (line if len(line) <= length else line[: length - 1] + "…") or "(nothing)"
+
+
+def _answer(text: str, counts: str, finish: str) -> Answer:
+    if not text.strip():
+        raise Unexpected("the answer has no text")
+    return Answer(text, f"{counts}, {finish}: {excerpt(text, 60)}")
+
+
+def _refuse_error(data: dict[str, Any]) -> None:
+    if data.get("error"):
+        raise Unexpected(f"the answer is an error: {excerpt(data['error'])}")
+
+
+def _expect(data: dict[str, Any], key: str, value: str) -> None:
+    if data.get(key) != value:
+        raise Unexpected(f"{key} is {excerpt(data.get(key))}, not {value}")
+
+
+def _only_choice(data: dict[str, Any]) -> dict[str, Any]:
+    choices = data.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+        raise Unexpected(f"the answer has no choices: {excerpt(data)}")
+    if len(choices) != 1:
+        raise Unexpected(f"the answer has {len(choices)} choices, not 1")
+    choice: dict[str, Any] = choices[0]
+    if choice.get("index") != 0:
+        raise Unexpected(f"the choice has index {excerpt(choice.get('index'))}, not 0")
+    return choice
+
+
+def _delta(choice: dict[str, Any], chat: bool) -> str:
+    if not chat:
+        return _string(choice, "text", missing_ok=True)
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        raise Unexpected(f"the choice has no delta: {excerpt(choice)}")
+    return _spoken(delta)
+
+
+def _spoken(message: dict[str, Any]) -> str:
+    """Reasoning and content: a model that is cut off while it thinks has answered all the same."""
+    return "".join(_string(message, key, missing_ok=True) for key in ("reasoning_content", "content"))
+
+
+def _string(data: dict[str, Any], key: str, *, missing_ok: bool = False) -> str:
+    value = data.get(key)
+    if isinstance(value, str):
+        return value
+    if value is None and missing_ok:
+        return ""
+    raise Unexpected(f"{key} is not a text: {excerpt(data)}")
+
+
+def _usage(usage: Any, max_tokens: int) -> str:
+    if not isinstance(usage, dict):
+        raise Unexpected("the answer has no usage counts")
+    prompt, completion, total = (
+        _count(usage, key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")
+    )
+    if prompt <= 0 or not 0 < completion <= max_tokens or total != prompt + completion:
+        raise Unexpected(
+            f"usage does not add up: prompt_tokens {prompt}, completion_tokens {completion} "
+            f"(asked for at most {max_tokens}), total_tokens {total}"
+        )
+    return f"{prompt} + {completion} tokens"
+
+
+def _count(usage: dict[str, Any], key: str) -> int:
+    value = usage.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise Unexpected(f"usage has no whole number as {key}: {excerpt(usage)}")
+    return value

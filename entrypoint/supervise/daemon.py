@@ -1,0 +1,325 @@
+"""supervisor's loop, carrying out a plan: events to the director, its actions to the processes.
+
+Differences from stock supervisord, each measured as a fault in a container: the loop wakes on a
+signal, a child's end or a probe's answer instead of once a second; processes start when what they
+need is ready; a stop ends when the whole group and its orphans are gone; output never blocks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from supervisor.states import SupervisorStates
+from supervisor.supervisord import Supervisor
+
+from entrypoint.errors import ExitCode
+from entrypoint.plan import FrontendProbe, LoadedProbe, Plan, Withdrawal
+from entrypoint.supervise import polling, report, tree
+from entrypoint.supervise.child import Child, SpawnError, exit_code, group_config
+from entrypoint.supervise.director import Director
+from entrypoint.supervise.options import DaemonOptions
+from entrypoint.supervise.output import Output, make_pipe
+from entrypoint.supervise.probing import Answer, Prober
+from entrypoint.supervise.states import Action, Drain, Kill, Say, Signal, Spawn, State, Verdict
+from entrypoint.supervise.watching import Watcher
+
+if TYPE_CHECKING:
+    from entrypoint.supervise.shared_fate import SharedFate
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+FAULTS = {
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGILL,
+    signal.SIGABRT,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+}
+JOB_CONTROL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGSTOP, signal.SIGKILL}
+KEPT_SIGNALS = {*FAULTS, *JOB_CONTROL, signal.SIGCHLD, signal.SIGUSR1, signal.SIGURG, signal.SIGWINCH}
+"""Signals whose default is right, or that have a handler of their own."""
+HEARTBEAT = 1.0
+"""Longest sleep of the loop, in seconds; /livez measures against it."""
+LEAVING_POLL = 0.02
+"""How often to look whether a group or an orphan is gone, in seconds: nobody tells us."""
+
+
+class Daemon(Supervisor):
+    """Runs one plan to its end. `run` returns the verdict."""
+
+    def __init__(
+        self, plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], str] | None = None
+    ) -> None:
+        super().__init__(DaemonOptions(self.say))  # type: ignore[no-untyped-call]
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.plan, self.environ, self._on_ready = plan, environ, on_ready
+        self.output = Output(
+            [p.name for p in plan.processes],
+            log_format=plan.log_format,
+            log_dir=plan.log_dir,
+            log_names=plan.job.log_names if plan.job is not None else {},
+            on_space=self.wake,
+        )
+        self.director = Director(plan, time.monotonic(), jitter=lambda: random.uniform(0.5, 1.0))
+        self.heartbeat = time.monotonic()
+        self.prober = Prober(self._post)
+        self.fate: SharedFate | None = None
+        if plan.job is not None:
+            from entrypoint.supervise.shared_fate import SharedFate
+
+            self.fate = SharedFate(plan.job, self.director, self.post)
+        self.watcher = Watcher(plan, self.director, self.output, self.prober.nudge)
+        self._posted: deque[Callable[[float], Iterable[Action]]] = deque()
+        self._signals: deque[int] = deque()
+        self.children: dict[str, Child] = {}
+        self.snapshot: dict[str, Any] = {}
+
+    def turned(self) -> float:
+        """Seconds since the loop last turned. Safe from any thread."""
+        return time.monotonic() - self.heartbeat
+
+    # -- from other threads
+
+    def post(self, event: Callable[[float], Iterable[Action]]) -> None:
+        """Have the loop call `event(now)` and carry out what it returns. Safe from any thread."""
+        self._posted.append(event)
+        self.wake()
+
+    def wake(self) -> None:
+        """End the loop's sleep. Safe from any thread."""
+        with contextlib.suppress(BlockingIOError):  # full: it is awake already
+            os.write(self._wake_write, b"\0")
+
+    def _post(self, answer: Answer) -> None:
+        self.post(lambda now: self._answered(answer, now))
+
+    def say(self, text: str) -> None:
+        """A line of the runner's own."""
+        self.output.say(text)
+
+    # -- the run
+
+    def handle_signals(self) -> None:
+        """Take over the signals; earlier ones that were recorded are delivered on the first turn."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for signum in (*STOP_SIGNALS, signal.SIGCHLD, signal.SIGUSR1):
+            signal.signal(signum, lambda received, frame: self._signals.append(received))
+        # By default these would end us and leave the processes behind. They are not blocked or ignored
+        # but caught, since children would inherit that across exec.
+        for signum in set(signal.valid_signals()) - set(STOP_SIGNALS) - KEPT_SIGNALS:
+            signal.signal(signum, lambda received, frame: None)
+
+    def run_plan(self, after_first_spawn: Callable[[], None]) -> Verdict:
+        """Carry out the plan. `after_first_spawn` does what need not delay the processes' start."""
+        for spec in self.plan.processes:
+            self.add_process_group(group_config(self.options, spec))  # type: ignore[no-untyped-call]
+            self.children[spec.name] = self.process_groups[spec.name].processes[spec.name]
+        for gate in self.plan.gates:
+            self.prober.watch(gate.name, gate.probe)
+        try:
+            self._turn(0.0)
+            after_first_spawn()
+            if self.fate is not None:
+                self.fate.start()
+            while not self.director.finished:
+                self._turn(HEARTBEAT)
+            self._end_orphans()
+        except Exception as error:
+            self._abandon()
+            return Verdict(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}")
+        finally:
+            self.prober.close()
+            if self.fate is not None:
+                self.fate.close()
+            signal.set_wakeup_fd(-1)
+        assert self.director.verdict is not None
+        return self.director.verdict
+
+    def _turn(self, longest: float) -> None:
+        now = time.monotonic()
+        self._carry_out(self.director.tick(now))
+        if self.fate is not None:
+            self._carry_out(self.fate.turn(now))
+        self._read(self._timeout(now, longest))
+        self.heartbeat = now = time.monotonic()
+        while self._posted:
+            self._carry_out(self._posted.popleft()(now))
+        while self._signals:
+            self._carry_out(self._signalled(self._signals.popleft(), now))
+        self.reap()
+        self._look_for_the_gone(now)
+        if self.options.mood < SupervisorStates.RUNNING:
+            self.options.mood = SupervisorStates.RUNNING
+            self._carry_out(self.director.stop("asked to stop through the control socket", now))
+        self._carry_out(self.watcher.turn(now))
+        if self._on_ready is not None and self.director.ready:
+            self.output.show(self._on_ready(self.plan))
+            self._on_ready = None
+        self.snapshot = report.status(self.director, now, self.watcher.extra())
+
+    def _timeout(self, now: float, longest: float) -> float:
+        if self._posted or self._signals:
+            return 0.0
+        changes = (self.director.next_deadline(), self.output.next_change())
+        timeout = min([longest, *(max(0.0, due - now) for due in changes if due is not None)])
+        leaving = any(p.state in (State.LEFTOVERS, State.STOPPING) for p in self.director.procs.values())
+        return min(timeout, LEAVING_POLL) if leaving else timeout
+
+    def _read(self, timeout: float) -> None:
+        processes = self.get_process_map()  # type: ignore[no-untyped-call]
+        handlers = {**self.options.get_socket_map(), **processes}
+        polling.wait(self.options.poller, handlers, self._wake_read, timeout)
+
+    # -- events
+
+    def _answered(self, answer: Answer, now: float) -> list[Action]:
+        if answer.name in self.director.gates:
+            if answer.ready:
+                self.prober.forget(answer.name)
+            return self.director.gate(answer.name, answer.ready, answer.why, now)
+        if answer.life != self.children[answer.name].life:
+            return []
+        unlisted = answer.loading and isinstance(self.plan.process(answer.name).ready, FrontendProbe)
+        return self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
+
+    def _signalled(self, signum: int, now: float) -> list[Action]:
+        if signum == signal.SIGUSR1:
+            return [Say(line) for line in self.watcher.describe()]
+        if signum == signal.SIGCHLD:
+            return []
+        name = signal.Signals(signum).name
+        if self.director.stopping is not None:
+            if signum == signal.SIGINT:
+                return [Say("asked again to stop: everything is killed"), *self.director.kill_all(now)]
+            return []
+        reason = f"asked to stop by {name}"
+        if self.fate is not None:
+            return self.fate.asked_to_stop(reason, now)
+        return self.director.stop(reason, now)
+
+    def reap(self, once: bool = False, recursionguard: int = 0) -> None:
+        """Collect every child that has ended, ours and adopted ones, however many there are."""
+        now = time.monotonic()
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            child = self.options.pidhistory.pop(pid, None)
+            if child is not None:
+                child.finish(pid, status)
+                name = child.config.spec.name
+                self.prober.forget(name)
+                hint = self.watcher.hint(name)
+                self._carry_out(self.director.exited(name, exit_code(status), now, hint))
+
+    def _look_for_the_gone(self, now: float) -> None:
+        leaving = [
+            child
+            for name, child in self.children.items()
+            if not child.pid
+            and child.pgid is not None
+            and self.director.procs[name].state in (State.LEFTOVERS, State.STOPPING)
+            and not tree.group_alive(child.pgid)
+        ]
+        if not leaving:
+            return
+        owners = set(tree.orphans(self._main_pids()).values())
+        for child in leaving:
+            name = child.config.spec.name
+            if name not in owners:
+                child.close_output()
+                self._carry_out(self.director.gone(name, now))
+
+    def _main_pids(self) -> list[int]:
+        return [child.pid for child in self.children.values() if child.pid]
+
+    # -- actions
+
+    def _carry_out(self, actions: Iterable[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Say):
+                self.say(action.text)
+            elif isinstance(action, Spawn):
+                self._spawn(action.name)
+            elif isinstance(action, Signal):
+                self._signal(action)
+            elif isinstance(action, Drain):
+                self._drain(action.name)
+            elif isinstance(action, Kill):
+                self._everything(action.name, signal.SIGKILL)
+
+    def _spawn(self, name: str) -> None:
+        child, spec = self.children[name], self.plan.process(name)
+        read, write = make_pipe()
+        now = time.monotonic()
+        try:
+            pid = child.launch(write, self.environ)
+        except SpawnError as error:
+            os.close(read)
+            self._carry_out(self.director.spawn_failed(name, error.code, str(error), now))
+            return
+        finally:
+            os.close(write)
+        child.attach(self.watcher.new_output(name, read))
+        self._carry_out(self.director.spawned(name, pid, now))
+        self.say(f"{name} started with pid {pid}")
+        if not isinstance(spec.ready, LoadedProbe) and spec.ready.kind != "alive":
+            self.prober.watch(name, spec.ready, child.life, loads=spec.log_dialect is not None)
+
+    def _drain(self, name: str) -> None:
+        drain = self.plan.process(name).drain
+        assert drain is not None
+        first: Callable[[], None] | None = None
+        if drain.withdraw is not None:
+            first = partial(self._withdraw, name, drain.withdraw, self.children[name].pid)
+        self.prober.drain(name, drain, lambda: self.post(lambda now: self.director.drained(name, now)), first)
+
+    def _withdraw(self, name: str, withdrawal: Withdrawal, pid: int) -> None:
+        """Runs in the drain's own thread."""
+        from entrypoint.supervise.withdrawing import withdraw
+
+        line = withdraw(withdrawal, pid, {**self.environ, **self.plan.process(name).env})
+        self.post(lambda now: [Say(f"{name} {line}")])
+
+    def _signal(self, action: Signal) -> None:
+        child = self.children[action.name]
+        signum = signal.Signals[f"SIG{action.signal}"]
+        if action.everything:
+            self._everything(action.name, signum)
+        elif child.pid:
+            tree.signal_process(child.pid, signum)
+
+    def _everything(self, name: str, signum: signal.Signals) -> None:
+        child = self.children[name]
+        if child.pgid is not None:
+            tree.signal_group(child.pgid, signum)
+        for pid, owner in tree.orphans(self._main_pids()).items():
+            if owner == name:
+                tree.signal_process(pid, signum)
+
+    def _end_orphans(self) -> None:
+        """Kill and collect what nobody claims: processes that had wiped their environment."""
+        deadline = time.monotonic() + LEAVING_POLL * 50
+        while (left := tree.orphans(())) and time.monotonic() < deadline:
+            for pid in left:
+                tree.signal_process(pid, signal.SIGKILL)
+            time.sleep(LEAVING_POLL / 4)
+            self.reap()
+
+    def _abandon(self) -> None:
+        """A fault of ours: leave nothing running."""
+        for name in self.children:
+            self._everything(name, signal.SIGKILL)
+        self._end_orphans()

@@ -1,0 +1,58 @@
+"""When something is due for a process, and what is late. Pure; times are monotonic seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from entrypoint.plan import AliveProbe, Criticality
+from entrypoint.supervise.states import Proc, State
+
+
+def of_stop(proc: Proc) -> list[float]:
+    """When the director must look at a process while the container stops."""
+    times = _kill(proc)
+    if proc.state is State.DRAINING and proc.drain_until is not None:
+        times.append(proc.drain_until)
+    return times
+
+
+def of_life(proc: Proc, all_of_them: Iterable[Proc]) -> list[float]:
+    """When the director must look at a process otherwise."""
+    spec, times = proc.spec, _kill(proc)
+    if proc.state is State.BACKOFF and proc.start_again_at is not None:
+        times.append(proc.start_again_at)
+    if proc.state is State.RUNNING and proc.ready_at is None and proc.spawned_at is not None:
+        if isinstance(spec.ready, AliveProbe):
+            times.append(proc.spawned_at + spec.ready.seconds)
+        if spec.start_timeout is not None:
+            times.append(proc.spawned_at + spec.start_timeout)
+        if spec.stall_timeout is not None:
+            times.append(proc.last_sign + spec.stall_timeout)
+    if (since := unlisted_since(proc, all_of_them)) is not None:
+        times.append(since + (spec.unlisted_timeout or 0.0))
+    return times
+
+
+def _kill(proc: Proc) -> list[float]:
+    return [proc.kill_at] if proc.kill_at is not None and proc.alive and not proc.killed else []
+
+
+def late(proc: Proc, now: float) -> str | None:
+    """Why a process that is not ready yet has had enough time; None: it has not."""
+    start, stall = proc.spec.start_timeout, proc.spec.stall_timeout
+    doing = f"it was: {proc.phase or proc.why}"
+    if start is not None and proc.spawned_at is not None and now >= proc.spawned_at + start:
+        return f"is not ready after {start:g} s ({doing}): see its log, or raise GLM47_START_TIMEOUT"
+    if stall is not None and now >= proc.last_sign + stall:
+        return f"made no progress for {stall:g} s ({doing}): see its log, or raise GLM47_STALL_TIMEOUT"
+    return None
+
+
+def unlisted_since(proc: Proc, all_of_them: Iterable[Proc]) -> float | None:
+    """Since when a frontend has not listed the model although every worker of this container is ready."""
+    if proc.unlisted_since is None or proc.spec.unlisted_timeout is None or proc.state is not State.RUNNING:
+        return None
+    workers = [p for p in all_of_them if p.spec.criticality is Criticality.CRITICAL]
+    if not workers or not all(p.ready for p in workers):
+        return None
+    return max([proc.unlisted_since] + [p.ready_at or 0.0 for p in workers])

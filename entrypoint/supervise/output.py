@@ -1,0 +1,291 @@
+"""Forwarding of the children's output, and our own lines among it.
+
+`Output` owns the places (our standard output, one file per process in GLM47_LOG_DIR); a
+`ChildOutput` reads one child's pipe. Used by a single-threaded poll loop:
+
+    output = Output(["etcd", "decode"], log_dir="/logs", on_space=wake_the_loop)
+    child = output.child("decode", read_end, on_lines=progress_of_decode)
+    # each turn: poll child.fd only while not child.congested; when readable:
+    if not child.handle_read():     # end of file
+        os.close(child.fd)
+    output.say("decode is ready")   # "runner | decode is ready"
+    output.close(time.monotonic() + 2)
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+
+from ..errors import CannotWriteError
+from .output_lines import Block, Formatter, LineSplitter, strip_escapes
+from .output_sink import QUEUE_BYTES, RETRY_AFTER, STALL_AFTER, Loss, Sink
+
+F_SETPIPE_SZ = 1031
+"""Linux; the fcntl module has it from Python 3.10 on only when built against new headers."""
+RUNNER = "runner"
+"""The name that our own lines carry."""
+READ_SIZE = 64 << 10
+"""Bytes of one read. More is slower: the C library gives buffers of 128 KiB back to the kernel each time."""
+IDLE_AFTER = 1.0
+"""Seconds of silence after which an unterminated line is printed as it is."""
+READS = 4
+"""Reads of one turn at most, so that one flooding child does not hold up the others."""
+PIPE_SIZE = 256 << 10
+TAIL_BYTES = 64 << 10
+TAIL_BLOCKS = 512
+
+
+class Output:
+    """All places that output goes to, and the format it has there.
+
+    `names` are the processes (their longest sets the column width). `log_dir` is created when
+    missing; files are `<log_dir>/<name>.log` (`log_names`: another stem for some), appended to, never
+    with escape sequences. Raises
+    CannotWriteError (73) when a file cannot be opened. `on_space` is called from a writing thread when a
+    congested place has room again: it must only wake the loop.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        *,
+        log_format: str = "text",
+        log_dir: str | None = None,
+        log_names: Mapping[str, str] = MappingProxyType({}),
+        stdout: int = 1,
+        queue_bytes: int = QUEUE_BYTES,
+        stall_after: float = STALL_AFTER,
+        retry_after: float = RETRY_AFTER,
+        on_space: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.names = [*names]
+        self.clock = clock
+        width = max(map(len, (*self.names, RUNNER)))
+        self.plain = Formatter(log_format, width=width)
+        tty = _is_tty(stdout)
+        self.formatter = Formatter(log_format, width=width, colours=True) if tty else self.plain
+        opened = _open_logs(log_dir, self.names, log_names) if log_dir is not None else {}
+
+        def own_line(text: str) -> bytes:
+            return self.plain.format(RUNNER, _own_block(text), self.clock())
+
+        def sink(fd: int, what: str, on_problem: Callable[[str], None]) -> Sink:
+            return Sink(
+                fd,
+                what,
+                own_line,
+                queue_bytes=queue_bytes,
+                stall_after=stall_after,
+                retry_after=retry_after,
+                on_space=on_space,
+                on_problem=on_problem,
+            )
+
+        self.stdout = sink(stdout, "our standard output", self._say_in_file)
+        self.files = {name: sink(fd, path, self._say_on_stdout) for name, (path, fd) in opened.items()}
+
+    def child(self, name: str, fd: int, on_lines: Callable[[list[str]], None] | None = None) -> ChildOutput:
+        """The reader of process `name`, whose pipe's non-blocking read end is `fd`."""
+        return ChildOutput(self, name, fd, on_lines)
+
+    def say(self, text: str) -> None:
+        """One line of our own, or several when `text` has newlines. Thread-safe, never blocks."""
+        self._say_on_stdout(text)
+        self._say_in_file(text)
+
+    def show(self, text: str) -> None:
+        """Several lines to be copied by a person: without a prefix, except where lines are JSON objects."""
+        if self.formatter.json:
+            self.say(text)
+        else:
+            self.stdout.say(text.encode("utf-8", "replace") + b"\n", RUNNER)
+
+    def write(self, name: str, block: Block) -> None:
+        """Send `block` of process `name` to its places."""
+        now = self.clock()
+        printed = self.formatter.format(name, block, now)
+        self.stdout.put(printed, name)
+        file = self.files.get(name)
+        if file is not None:
+            plain = printed if self.formatter is self.plain else self.plain.format(name, block, now)
+            file.put(plain, name)
+
+    def congested(self, name: str) -> bool:
+        """True while the pipe of process `name` should not be read."""
+        if self.stdout.congested:
+            return True
+        file = self.files.get(name)
+        return file is not None and file.congested
+
+    def next_change(self) -> float | None:
+        """Monotonic time at which a congested place turns to dropping, so that the loop looks again."""
+        times = [at for sink in (self.stdout, *self.files.values()) if (at := sink.stalls_at()) is not None]
+        return min(times, default=None)
+
+    def lost(self) -> dict[str, dict[str, Loss]]:
+        """What was dropped so far: place, then process."""
+        sinks = (self.stdout, *self.files.values())
+        return {sink.what: dict(sink.lost) for sink in sinks if sink.lost}
+
+    def close(self, deadline: float) -> bool:
+        """Write what is queued until `deadline` (monotonic seconds); True when nothing was left."""
+        # Files first: their last problems still reach the standard output.
+        done = [sink.close(deadline) for sink in (*self.files.values(), self.stdout)]
+        for file, finished in zip(self.files.values(), done, strict=False):
+            if finished:
+                os.close(file.fd)
+        return all(done)
+
+    def _say_on_stdout(self, text: str) -> None:
+        self.stdout.say(self.formatter.format(RUNNER, _own_block(text), self.clock()), RUNNER)
+
+    def _say_in_file(self, text: str) -> None:
+        file = self.files.get(RUNNER)
+        if file is not None:
+            file.say(self.plain.format(RUNNER, _own_block(text), self.clock()), RUNNER)
+
+
+class ChildOutput:
+    """Reads one child's pipe and forwards it line by line.
+
+    `on_lines` gets the decoded lines of each read, without escapes, as long as `parse` is true;
+    clear `parse` once nobody needs them, since decoding costs more than forwarding.
+    """
+
+    def __init__(
+        self, output: Output, name: str, fd: int, on_lines: Callable[[list[str]], None] | None = None
+    ) -> None:
+        self.name = name
+        self.fd = fd
+        self.parse = on_lines is not None
+        self.bytes = 0
+        self.read_at = time.monotonic()
+        """Monotonic time of the last read that gave something."""
+        self._output = output
+        self._on_lines = on_lines
+        self._splitter = LineSplitter()
+        self._tail: deque[bytes] = deque()
+        self._tail_size = 0
+        self._finished = False
+
+    @property
+    def congested(self) -> bool:
+        """True while the pipe should not be polled: a place is full and its reader may only be slow."""
+        return self._output.congested(self.name)
+
+    def handle_read(self) -> bool:
+        """Read what is there, up to READS times READ_SIZE bytes, and forward it.
+
+        False at the end of the stream; the unterminated rest has been forwarded then.
+        """
+        for _ in range(READS):
+            try:
+                chunk = os.read(self.fd, READ_SIZE)
+            except BlockingIOError:
+                return True
+            except OSError:  # EIO: the last writer of a terminal is gone
+                chunk = b""
+            if not chunk:
+                self.finish()
+                return False
+            self.bytes += len(chunk)
+            self.read_at = time.monotonic()
+            self._forward(self._splitter.feed(chunk))
+            if len(chunk) < READ_SIZE:
+                break
+        return True
+
+    def drain(self, limit: int = 4 << 20) -> bool:
+        """Read what is in the pipe now, at most about `limit` bytes; False at the end of the stream.
+
+        For a process that has ended while a descendant may still hold its pipe open.
+        """
+        before = self.bytes
+        while self.bytes - before < limit:
+            seen = self.bytes
+            if not self.handle_read():
+                return False
+            if self.bytes == seen:
+                break
+        return True
+
+    def flush_idle(self, now: float) -> bool:
+        """Print an unterminated line when nothing came for IDLE_AFTER seconds before `now` (monotonic)."""
+        if not self._splitter.pending or now - self.read_at < IDLE_AFTER:
+            return False
+        blocks = self._splitter.flush_idle()
+        self._forward(blocks)
+        return bool(blocks)
+
+    def finish(self) -> None:
+        """Forward the unterminated rest; nothing more will come."""
+        if not self._finished:
+            self._finished = True
+            self._forward(self._splitter.finish())
+
+    def tail(self, lines: int = 40) -> list[str]:
+        """The last lines, decoded, newest last: `lines` of them, as far as about TAIL_BYTES hold them."""
+        return strip_escapes(b"".join(self._tail)).decode("utf-8", "replace").split("\n")[:-1][-lines:]
+
+    def _forward(self, blocks: list[Block]) -> None:
+        for block in blocks:
+            data = block.data
+            self._output.write(self.name, block)
+            self._tail_size += len(data)
+            self._tail.append(data)
+            while len(self._tail) > TAIL_BLOCKS or self._tail_size - len(self._tail[0]) >= TAIL_BYTES:
+                self._tail_size -= len(self._tail.popleft())
+            if self.parse and self._on_lines is not None:
+                self._on_lines(strip_escapes(data)[:-1].decode("utf-8", "replace").split("\n"))
+
+
+def make_pipe() -> tuple[int, int]:
+    """A pipe for a child's output: non-blocking read end, blocking write end, both close-on-exec.
+
+    As large as an ordinary user may make it, so that a busy loop does not hold up the child.
+    """
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read_end, False)
+    with suppress(OSError):  # a user with many pipes gets the ordinary size
+        fcntl.fcntl(write_end, F_SETPIPE_SZ, PIPE_SIZE)
+    return read_end, write_end
+
+
+def _own_block(text: str) -> Block:
+    return Block(text.encode("utf-8", "replace") + b"\n")
+
+
+def _is_tty(fd: int) -> bool:
+    try:
+        return os.isatty(fd)
+    except OSError:
+        return False
+
+
+def _open_logs(log_dir: str, names: list[str], stems: Mapping[str, str]) -> dict[str, tuple[str, int]]:
+    """Name to path and descriptor of its log file."""
+    opened: dict[str, tuple[str, int]] = {}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+    path = Path(log_dir)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for name in (*names, RUNNER):
+            path = Path(log_dir, f"{stems.get(name, name)}.log")
+            opened[name] = (str(path), os.open(path, flags, 0o644))
+    except OSError as error:
+        for _, fd in opened.values():
+            with suppress(OSError):
+                os.close(fd)
+        raise CannotWriteError(
+            f"cannot write the logs: {path}: {error.strerror}: give GLM47_LOG_DIR a directory that "
+            f"uid {os.getuid()} may write, or leave it empty"
+        ) from error
+    return opened

@@ -1,0 +1,205 @@
+"""Runners on other nodes whose fate this one shares: which is lost, and which of their processes ended.
+
+A rank that loads or captures graphs for twenty minutes has a runner that answers all the time, so silence of
+the runner means that the node, or the runner, is gone. `PeerWatch` decides, without doing anything; `Poller`
+asks. Times are seconds of a monotonic clock.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from entrypoint.errors import ExitCode
+from entrypoint.plan import JobPlan, Peer
+from entrypoint.supervise.states import State, Verdict
+
+REFUSED_AFTER = 5.0
+"""How long a peer may refuse connections, once it has answered: a runner never closes its endpoint."""
+SILENT_AFTER = 10.0
+"""How long it may be out of reach: networks have hiccups."""
+INTERVAL = 1.0
+STOPPING_INTERVAL = 0.2
+TIMEOUT = 3.0
+LAST_LOOK = 1.0
+"""How long a stop signal waits for a look at the peers: `srun` sends it to all when one task is gone."""
+SECOND_LOOK = 0.4
+"""Seconds until it looks again: by then a leader knows which of its followers is gone, and says so."""
+THREADS = 16
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What asking one peer gave: its status, or why there is none."""
+
+    peer: str
+    status: Mapping[str, Any] | None = None
+    refused: bool = False
+    why: str = ""
+
+
+@dataclass
+class _Seen:
+    peer: Peer
+    answered: bool = False
+    failing_since: float | None = None
+    why: str = "has not answered yet"
+
+
+@dataclass
+class PeerWatch:
+    """What is known of the peers, and what follows from it. Pure."""
+
+    job: JobPlan
+    now: float
+    _seen: dict[str, _Seen] = field(init=False)
+    _ended: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._seen = {peer.name: _Seen(peer) for peer in self.job.peers}
+
+    def answered(self, answer: Answer, now: float) -> Verdict | None:
+        """Take an answer in; a verdict when it, or the silence so far, ends this runner."""
+        seen = self._seen[answer.peer]
+        if answer.status is None:
+            since = seen.failing_since if seen.failing_since is not None else now
+            seen.failing_since, seen.why = since, answer.why
+            if answer.refused and seen.answered:
+                self._ended |= self._awaited(answer.peer)
+            patience = REFUSED_AFTER if answer.refused else SILENT_AFTER
+            if seen.peer.watched and seen.answered and now - since >= patience:
+                return self._lost(seen, f"its runner does not answer any more ({answer.why})")
+            return None
+        seen.answered, seen.failing_since, seen.why = True, None, ""
+        for process in answer.status.get("processes", ()):
+            if process.get("state") == State.ENDED.value:
+                self._ended.add((answer.peer, str(process.get("name"))))
+        return self._failed(seen, answer.status) if seen.peer.watched else None
+
+    def overdue(self, now: float) -> Verdict | None:
+        """A verdict when a peer has not come up in time."""
+        if now - self.now < self.job.peer_timeout:
+            return None
+        missing = [s for s in self._seen.values() if s.peer.watched and not s.answered]
+        if not missing:
+            return None
+        names = ", ".join(f"{s.peer.name} ({s.peer.what}; {s.why})" for s in missing)
+        return Verdict(
+            ExitCode.TEMPFAIL,
+            f"cannot start: {names} never came up within {self.job.peer_timeout:g} s: look at "
+            f"{'this node' if len(missing) == 1 else 'these nodes'}, or raise GLM47_START_TIMEOUT",
+        )
+
+    def gone_when_asked_to_stop(self, answers: Iterable[Answer]) -> Verdict | None:
+        """Asked to stop: a verdict when a peer was gone before, and the request only follows from that."""
+        for answer in answers:
+            seen = self._seen[answer.peer]
+            if not seen.peer.watched or not seen.answered:
+                continue
+            if answer.status is not None:
+                if (verdict := self._failed(seen, answer.status)) is not None:
+                    return verdict
+            elif answer.refused:
+                return self._lost(seen, f"its runner was gone when we were asked to stop ({answer.why})")
+        return None
+
+    def missing(self) -> list[str]:
+        """Watched peers that have not answered yet, each with the reason."""
+        return [
+            f"{seen.peer.name} ({seen.peer.what}): {seen.why}"
+            for seen in self._seen.values()
+            if seen.peer.watched and not seen.answered
+        ]
+
+    def awaited(self, process: str) -> tuple[tuple[str, str], ...]:
+        """What on peers must still end before `process` here is stopped."""
+        return tuple(pair for pair in self.job.stops_after.get(process, ()) if pair not in self._ended)
+
+    def _awaited(self, peer: str) -> set[tuple[str, str]]:
+        return {pair for pairs in self.job.stops_after.values() for pair in pairs if pair[0] == peer}
+
+    def _failed(self, seen: _Seen, status: Mapping[str, Any]) -> Verdict | None:
+        code = status.get("exit_code")
+        if status.get("state") != "stopping" or not code:
+            return None
+        reason = str(status.get("reason") or "no reason given")
+        if code in (ExitCode.PEER_LOST, ExitCode.TEMPFAIL):
+            # It names the first cause already.
+            return Verdict(code, reason)
+        return self._lost(seen, reason)
+
+    def _lost(self, seen: _Seen, reason: str) -> Verdict:
+        return Verdict(ExitCode.PEER_LOST, f"lost {seen.peer.what} on {seen.peer.name}: {reason}")
+
+
+class Poller:
+    """Asks the peers in a thread of its own. `report` gets every answer and must be thread-safe."""
+
+    def __init__(self, peers: Iterable[Peer], report: Callable[[Answer], None]) -> None:
+        self._peers = tuple(peers)
+        self._report = report
+        self._stopping = threading.Event()
+        self._over = False
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="peer")
+
+    def start(self) -> None:
+        """Begin to ask; ends with the process or with `close`."""
+        threading.Thread(target=self._run, name="peers", daemon=True).start()
+
+    def stopping(self) -> None:
+        """Ask all peers, and more often: what ends there is waited for here."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._over = True
+        self._stopping.set()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def last_look(self, done: Callable[[list[Answer], bool], None]) -> None:
+        """Ask the watched peers twice, LAST_LOOK seconds each at most; `done` gets the answers, and whether
+        it was the second time."""
+
+        def look() -> None:
+            watched = [peer for peer in self._peers if peer.watched]
+            with ThreadPoolExecutor(THREADS) as pool:
+                done(list(pool.map(lambda peer: ask(peer, LAST_LOOK), watched)), not watched)
+                if watched:
+                    time.sleep(SECOND_LOOK)
+                    done(list(pool.map(lambda peer: ask(peer, LAST_LOOK), watched)), True)
+
+        threading.Thread(target=look, name="last-look", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._over:
+            stopping = self._stopping.is_set()
+            began = time.monotonic()
+            try:
+                for answer in self._pool.map(ask, [p for p in self._peers if p.watched or stopping]):
+                    self._report(answer)
+            except RuntimeError:  # closed in between
+                return
+            pause = max(0.05, began + (STOPPING_INTERVAL if stopping else INTERVAL) - time.monotonic())
+            if stopping:
+                time.sleep(pause)
+            else:
+                self._stopping.wait(pause)
+
+
+def ask(peer: Peer, timeout: float = TIMEOUT) -> Answer:
+    """Ask a peer's health endpoint for its status once."""
+    from entrypoint.status import get
+
+    try:
+        code, status = get(peer.url, "/status", timeout)
+    except ConnectionRefusedError:
+        return Answer(peer.name, refused=True, why="connection refused")
+    except OSError as error:
+        return Answer(peer.name, why=error.strerror or str(error) or type(error).__name__)
+    if code != 200 or "state" not in status:
+        return Answer(peer.name, why=f"its health port answers {code} and no status")
+    return Answer(peer.name, status)

@@ -1,0 +1,208 @@
+"""Asks whether processes and servers are ready, in threads, and reports every answer.
+
+A probe is asked often while the answer may come any moment and seldom while an engine loads for
+20 minutes: a worker's own server writes an ERROR line for each 503 it gives (tower_http), so such a
+worker is asked again when its log says it has registered, and every few seconds besides.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from entrypoint.plan import Drain, FrontendProbe, Probe
+from entrypoint.supervise.asking import TIMEOUT, ask, in_flight, warm_up
+
+if TYPE_CHECKING:
+    import httpx
+    from tenacity import RetryCallState
+
+FIRST, FIRST_FOR = 0.02, 5.0
+QUICK, QUICK_FOR = 0.05, 30.0
+"""Seconds between questions at first, and for how long."""
+STEADY, STEADY_FOR = 0.25, 300.0
+SLOW = 1.0
+LOADING = 5.0
+"""Between questions to an engine that has answered 503: it is still loading."""
+WATCH = 2.0
+"""Between questions to what has been ready."""
+WARM_UP_FIRST, WARM_UP_MAX = 5.0, 300.0
+"""Seconds that the first warm-up request may take, doubled for each further one, up to the last."""
+MISSES = 2
+"""Failures in a row before something that was ready is called not ready."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a probe found. `life` tells the lives of a restarted process apart."""
+
+    name: str
+    ready: bool
+    why: str
+    life: int = 0
+    loading: bool = False
+    """The server answered, and said that it is not ready yet."""
+
+
+class Prober:
+    """One thread per thing that is watched; answers go to `report`, which must be thread-safe."""
+
+    def __init__(self, report: Callable[[Answer], None]) -> None:
+        self._report = report
+        self._watches: dict[str, _Watch] = {}
+        self._clients = _Clients()
+
+    def watch(self, name: str, probe: Probe, life: int = 0, loads: bool = False) -> None:
+        """Start asking; an earlier watch of the same name ends. `loads`: an engine, slow to come up."""
+        self.forget(name)
+        watch = _Watch(name, probe, life, loads, self._report, self._clients)
+        self._watches[name] = watch
+        watch.start()
+
+    def drain(
+        self, name: str, drain: Drain, done: Callable[[], None], first: Callable[[], None] | None = None
+    ) -> None:
+        """Do `first`, then call `done` once `name` has no request in flight; it is not probed any more."""
+        self.forget(name)
+        arguments = (drain, done, first)
+        threading.Thread(target=self._drain, args=arguments, name=f"drain-{name}", daemon=True).start()
+
+    def _drain(self, drain: Drain, done: Callable[[], None], first: Callable[[], None] | None = None) -> None:
+        from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+        if first is not None:
+            first()
+        time.sleep(drain.delay)
+        asking = Retrying(
+            retry=retry_if_result(lambda left: left > 0),
+            wait=wait_fixed(QUICK),
+            stop=stop_after_delay(drain.timeout),
+            retry_error_callback=lambda state: None,
+        )
+        asking(lambda: in_flight(drain, self._clients.get(None)))
+        done()
+
+    def nudge(self, name: str) -> None:
+        """Ask `name` again at once: something says it may be ready."""
+        if watch := self._watches.get(name):
+            watch.event.set()
+
+    def forget(self, name: str) -> None:
+        """Stop asking `name`."""
+        if watch := self._watches.pop(name, None):
+            watch.over = True
+            watch.event.set()
+
+    def close(self) -> None:
+        """Stop asking anything."""
+        for name in list(self._watches):
+            self.forget(name)
+
+
+class _Clients:
+    """HTTP clients by CA file, made on first use: httpx is not imported before something runs."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._clients: dict[str | None, httpx.Client] = {}
+
+    def get(self, ca_file: str | None) -> httpx.Client:
+        import ssl
+
+        import httpx
+
+        with self._lock:
+            if ca_file not in self._clients:
+                verify = ssl.create_default_context(cafile=ca_file) if ca_file else False
+                # A proxy has no business between a container and its own servers.
+                self._clients[ca_file] = httpx.Client(verify=verify, trust_env=False, timeout=TIMEOUT)
+            return self._clients[ca_file]
+
+
+class _Watch(threading.Thread):
+    def __init__(
+        self,
+        name: str,
+        probe: Probe,
+        life: int,
+        loads: bool,
+        report: Callable[[Answer], None],
+        clients: _Clients,
+    ) -> None:
+        super().__init__(name=f"probe-{name}", daemon=True)
+        self.what, self.probe, self.life, self.loads = name, probe, life, loads
+        self.report, self.clients = report, clients
+        self.event = threading.Event()
+        self.over = False
+        self.warm_ups = 0
+        self.warm = not (isinstance(probe, FrontendProbe) and probe.warmup)
+
+    def run(self) -> None:
+        from tenacity import Retrying, retry_if_result
+
+        asking = Retrying(
+            retry=retry_if_result(lambda answer: not answer.ready),
+            stop=lambda state: self.over,
+            wait=self._pause,
+            sleep=self._sleep,
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        asking(self._ask_and_report)
+        misses = 0
+        while not self.over:
+            self._sleep(WATCH)
+            if self.over:
+                return
+            answer = self._ask()
+            misses = 0 if answer.ready else misses + 1
+            if misses == 0 or misses >= MISSES:
+                self._tell(answer)
+
+    def _pause(self, state: RetryCallState) -> float:
+        outcome = state.outcome
+        if self.loads and outcome is not None and outcome.result().loading:
+            return LOADING
+        waited = state.seconds_since_start or 0.0
+        if waited < FIRST_FOR:
+            return FIRST
+        return QUICK if waited < QUICK_FOR else STEADY if waited < STEADY_FOR else SLOW
+
+    def _sleep(self, seconds: float) -> None:
+        self.event.wait(seconds)
+        if not self.over:
+            self.event.clear()
+
+    def _ask_and_report(self) -> Answer:
+        answer = self._ask()
+        self._tell(answer)
+        return answer
+
+    def _tell(self, answer: Answer) -> None:
+        if not self.over:
+            self.report(answer)
+
+    def _ask(self) -> Answer:
+        try:
+            ready, why, loading = ask(self.probe, self.clients.get)
+            if ready and not self.warm:
+                ready, why = self._warm_up()
+        except Exception as error:  # a probe that breaks is an answer too: never a dead thread
+            ready, why, loading = False, f"probe failed: {error!r}", False
+        return Answer(self.what, ready, why, self.life, loading)
+
+    def _warm_up(self) -> tuple[bool, str]:
+        """Send one request, with more patience each time: it may compile kernels, or hang for ever."""
+        assert isinstance(self.probe, FrontendProbe)
+        if self.warm_ups == 0 and self.probe.settle:
+            self._sleep(self.probe.settle)
+        timeout = min(WARM_UP_FIRST * 2**self.warm_ups, WARM_UP_MAX)
+        self.warm_ups += 1
+        self._tell(
+            Answer(self.what, False, f"its warm-up request {self.warm_ups} is not answered yet", self.life)
+        )
+        why = warm_up(self.probe, self.clients.get(None), timeout)
+        self.warm = why is None
+        return self.warm, f"its warm-up request {self.warm_ups} failed: {why}"

@@ -1,0 +1,90 @@
+"""The fate of this runner as one of a Slurm job's: what the peers' answers mean for its director."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from entrypoint.plan import JobPlan
+from entrypoint.supervise.director import Director
+from entrypoint.supervise.peers import Answer, PeerWatch, Poller
+from entrypoint.supervise.states import Action, Verdict
+
+PEER_LOST_BUDGET = 8.0
+"""Seconds for the stop once a peer is lost: the ranks that are left hang in a collective."""
+LINGER = 2.5
+"""Seconds from the begin of a stop in which the peers can read its reason: more than twice their interval."""
+
+Post = Callable[[Callable[[float], Iterable[Action]]], None]
+
+
+class SharedFate:
+    """Events of the peers in, the director's actions out. All but `post` belong to the supervisor's loop."""
+
+    def __init__(self, job: JobPlan, director: Director, post: Post) -> None:
+        self._watch = director.watch = PeerWatch(job, director.started_at)
+        self._job, self._director, self._post = job, director, post
+        self._poller = Poller(job.peers, lambda answer: post(lambda now: self._answered(answer, now)))
+        self._looking = False
+        self._told = False
+        self.on_failure: Callable[[Verdict], None] = lambda verdict: None
+        """Called once, in a thread of its own, as soon as this runner's end is a failure."""
+
+    def start(self) -> None:
+        """Begin to watch the peers."""
+        self._poller.start()
+
+    def close(self) -> None:
+        """Watch them no more."""
+        self._poller.close()
+
+    def turn(self, now: float) -> list[Action]:
+        """Once per turn of the loop."""
+        if self._director.stopping is not None:
+            self._poller.stopping()
+            self._tell()
+            return []
+        verdict = self._watch.overdue(now)
+        return [] if verdict is None else self._fail(verdict, now)
+
+    def asked_to_stop(self, reason: str, now: float) -> list[Action]:
+        """A stop signal came. `srun` sends it to all when one task is gone: the peers are looked at first."""
+        if self._looking:
+            return self._director.stop(reason, now)
+        self._looking = True
+        self._poller.last_look(
+            lambda answers, last: self._post(lambda now: self._looked(answers, last, reason, now))
+        )
+        return []
+
+    def linger(self) -> None:
+        """Stay for a moment after the end, so that peers learn its reason rather than guess it."""
+        stopping = self._director.stopping
+        if stopping is not None and self._job.peers:
+            time.sleep(max(0.0, stopping.now + LINGER - time.monotonic()))
+
+    def _tell(self) -> None:
+        # Before the stop, not after it: the node with the first cause must be the first to write it down.
+        verdict = self._director.verdict
+        if self._told or verdict is None or verdict.code == 0:
+            return
+        self._told = True
+        threading.Thread(target=self.on_failure, args=(verdict,), name="failure", daemon=True).start()
+
+    def _answered(self, answer: Answer, now: float) -> list[Action]:
+        verdict = self._watch.answered(answer, now)
+        if verdict is None or self._director.stopping is not None:
+            return self._director.tick(now)
+        return self._fail(verdict, now)
+
+    def _looked(self, answers: list[Answer], last: bool, reason: str, now: float) -> list[Action]:
+        if self._director.stopping is not None:
+            return []
+        verdict = self._watch.gone_when_asked_to_stop(answers)
+        if verdict is not None:
+            return self._fail(verdict, now)
+        return self._director.stop(reason, now) if last else []
+
+    def _fail(self, verdict: Verdict, now: float) -> list[Action]:
+        return self._director.fail(verdict.code, verdict.reason, now, budget=PEER_LOST_BUDGET)

@@ -1,0 +1,138 @@
+"""What is known of each process, what can be done about it, and how a run ends. Data only."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from enum import Enum
+
+from entrypoint.errors import ExitCode
+from entrypoint.plan import Gate, Process
+
+
+class State(str, Enum):
+    """Process state: whether it runs. Health (`Proc.ready`) is told apart from it."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    LEFTOVERS = "leftovers"
+    """The process itself has ended, members of its group or its orphans live."""
+    BACKOFF = "backoff"
+    DRAINING = "draining"
+    """Not ready any more, and waiting for its last requests before the stop signal."""
+    STOPPING = "stopping"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True)
+class Spawn:
+    """Start the process."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Signal:
+    """Send the stop signal: to the process, or to all it left behind once it has ended."""
+
+    name: str
+    signal: str
+    everything: bool = False
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Watch the process's requests in flight."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """KILL the whole group and the adopted orphans."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Say:
+    """A line for the person who reads the log."""
+
+    text: str
+
+
+Action = Spawn | Signal | Drain | Kill | Say
+
+
+@dataclass
+class Proc:
+    """What is known of one process."""
+
+    spec: Process
+    state: State = State.WAITING
+    ready: bool = False
+    why: str = "not started"
+    """Why it is not ready."""
+    pid: int | None = None
+    spawned_at: float | None = None
+    ready_at: float | None = None
+    """When it turned ready for the first time in this life."""
+    unlisted_since: float | None = None
+    """Since when a frontend answers without listing the model; None: it does, or does not answer."""
+    last_sign: float = 0.0
+    """Last sign of progress while it is not ready."""
+    exit_code: int | None = None
+    restarts: int = 0
+    """Restarts in a row, without RESTART_RESET seconds of readiness between them."""
+    restarts_total: int = 0
+    start_again_at: float | None = None
+    drain_until: float | None = None
+    kill_at: float | None = None
+    killed: bool = False
+    recycling: bool = False
+    """Stopped by us only to be started again at once."""
+    phase: str = ""
+
+    @property
+    def may_be_cut_off(self) -> bool:
+        """It has never been ready and puts the stop signal off while it loads: a KILL loses nothing."""
+        return self.ready_at is None and self.spec.loading_grace is not None
+
+    @property
+    def alive(self) -> bool:
+        """Anything of it may still be running."""
+        return self.state in (State.RUNNING, State.DRAINING, State.LEFTOVERS, State.STOPPING)
+
+
+@dataclass
+class GateState:
+    """What is known of a server outside this container."""
+
+    spec: Gate
+    open: bool = False
+    why: str = "not asked yet"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How `run` ends."""
+
+    code: int
+    reason: str
+
+
+def lost(name: str, code: int, hint: str = "") -> Verdict:
+    """The end that a critical process causes by leaving with `code` unasked."""
+    if code == 0:
+        return Verdict(ExitCode.FAILURE, f"{name} left with 0 although nobody had asked it to{hint}")
+    return Verdict(code, f"{name} ended: {describe_code(code)}{hint}")
+
+
+def describe_code(code: int) -> str:
+    """An exit code in words: 137 is ``killed by SIGKILL (137)``."""
+    if code > 128:
+        try:
+            return f"killed by {signal.Signals(code - 128).name} ({code})"
+        except ValueError:
+            pass
+    return f"exit code {code}"

@@ -1,0 +1,94 @@
+"""Process groups, descendants and orphans on Linux.
+
+Every supervised process leads a session and group of its own and carries ``GLM47_PROCESS=<name>`` in
+its environment. We are a child subreaper (or PID 1), so what a process leaves behind becomes our
+child, also when it has changed its session: the group or that variable tells whose it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+MARK = "GLM47_PROCESS"
+"""Variable that names the supervised process a process belongs to."""
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+def become_subreaper() -> None:
+    """Let orphaned descendants become our children. Raises OSError where the kernel refuses."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        errno = ctypes.get_errno()
+        raise OSError(errno, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(errno)}")
+
+
+def children(pid: int | None = None) -> list[int]:
+    """Living and zombie children of process `pid` (default: ours)."""
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        # The process left while we looked, or the kernel lacks CONFIG_PROC_CHILDREN.
+        return found or _children_by_scan(pid or os.getpid())
+    return found
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == parent:
+                found.append(int(entry.name))
+    return found
+
+
+def group_alive(pgid: int) -> bool:
+    """Whether the process group `pgid` has a member (a zombie counts until it is reaped)."""
+    try:
+        os.killpg(pgid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def orphans(known: Iterable[int]) -> dict[int, str | None]:
+    """Our children that are no supervised process themselves: pid to the owner's name, if it tells."""
+    main = set(known)
+    return {pid: _mark(pid) for pid in children() if pid not in main}
+
+
+def _mark(pid: int) -> str | None:
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    prefix = MARK.encode() + b"="
+    for item in environ.split(b"\0"):
+        if item.startswith(prefix):
+            return item[len(prefix) :].decode(errors="replace")
+    return None
+
+
+def signal_group(pgid: int, signum: signal.Signals) -> None:
+    """Signal every member of group `pgid`; a group that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pgid, signum)
+
+
+def signal_process(pid: int, signum: signal.Signals) -> None:
+    """Signal one process; one that is gone is no error."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signum)

@@ -1,0 +1,120 @@
+"""What the processes' own output tells: progress, the end of loading, why one died."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from entrypoint.plan import LoadedProbe, Plan
+from entrypoint.progress import Progress
+from entrypoint.supervise.director import Director
+from entrypoint.supervise.output import ChildOutput, Output
+from entrypoint.supervise.report import waiting_for
+from entrypoint.supervise.states import Action, Say, State
+
+FIRST_NEWS, NEWS = 10.0, 60.0
+"""Seconds after which a start that is not over says what it waits for, and then between repeats."""
+
+TAIL = 1000
+"""Last lines of a process that ended to look for the cause in; its own 503 lines may be most of them."""
+
+
+class Watcher:
+    """Reads along, and turns it into events for the director and fields for the status."""
+
+    def __init__(self, plan: Plan, director: Director, output: Output, nudge: Callable[[str], None]) -> None:
+        self._plan, self._director, self._output, self._nudge = plan, director, output, nudge
+        self._children: dict[str, ChildOutput] = {}
+        self._progress: dict[str, Progress] = {}
+        self._nudged: set[str] = set()
+        self._tell_at = director.started_at + FIRST_NEWS
+
+    def new_output(self, name: str, fd: int) -> ChildOutput:
+        """A reader for a process that has just been started."""
+        spec = self._plan.process(name)
+        self._nudged.discard(name)
+        progress = Progress(spec.log_dialect, time.monotonic())
+        self._progress[name] = progress
+
+        def on_lines(lines: list[str]) -> None:
+            read_at = time.monotonic()
+            for line in lines:
+                progress.feed(line, read_at)
+
+        child = self._output.child(name, fd, on_lines)
+        self._children[name] = child
+        return child
+
+    def turn(self, now: float) -> list[Action]:
+        """Once per turn of the loop: what has changed since the last one."""
+        return [*self._news(now), *self._follow(now)]
+
+    def _follow(self, now: float) -> Iterator[Action]:
+        for name, progress in self._progress.items():
+            proc, child = self._director.procs[name], self._children[name]
+            child.flush_idle(now)
+            if not child.parse:
+                continue
+            sign = progress.last_line_at
+            if sign is not None and sign > proc.last_sign:
+                self._director.sign(name, sign)
+                if progress.phase == "registered" and name not in self._nudged:
+                    self._nudged.add(name)
+                    self._nudge(name)
+            if proc.spec.log_dialect is not None and proc.state is State.RUNNING and proc.ready_at is None:
+                # On every turn: a silent phase gets longer too.
+                proc.phase = progress.summary(now)
+            if isinstance(proc.spec.ready, LoadedProbe) and progress.loaded and not proc.ready:
+                yield from self._director.health(name, True, "", now)
+            child.parse = not proc.ready
+            if proc.ready:
+                proc.phase = ""  # should it be lost again, its probe says why
+
+    def _news(self, now: float) -> Iterator[Action]:
+        """While the start lasts: what is waited for, when it changed or a minute has passed."""
+        director = self._director
+        if director.ready or director.stopping is not None:
+            self._tell_at = now + FIRST_NEWS
+            return
+        if now < self._tell_at:
+            return
+        self._tell_at = now + NEWS
+        for line in waiting_for(director):
+            yield Say(f"waiting for {line}")
+
+    def extra(self) -> dict[str, dict[str, Any]]:
+        """Fields for the status object, by process."""
+        lost: dict[str, int] = {}
+        for by_process in self._output.lost().values():
+            for name, loss in by_process.items():
+                lost[name] = lost.get(name, 0) + loss.lines
+        return {
+            name: {
+                "phase": progress.phase if progress.dialect is not None else None,
+                "progress": self._progress_of(name),
+                "output_bytes": self._children[name].bytes,
+                "dropped_lines": lost.get(name, 0),
+            }
+            for name, progress in self._progress.items()
+        }
+
+    def _progress_of(self, name: str) -> str | None:
+        """How far the start has come; None once it is over, and before there is one."""
+        proc = self._director.procs[name]
+        return proc.phase or None if proc.state is State.RUNNING and not proc.ready else None
+
+    def hint(self, name: str) -> str:
+        """What the last lines of a process that ended say of the cause, if they are known."""
+        from entrypoint.known_failures import failure_hint
+
+        found = failure_hint(self._children[name].tail(TAIL))
+        return f" ({found})" if found else ""
+
+    def describe(self) -> list[str]:
+        """The state in a few lines, for SIGUSR1."""
+        lines = [
+            f"{name}: {proc.state.value}, {'ready' if proc.ready else f'not ready: {proc.phase or proc.why}'}"
+            for name, proc in self._director.procs.items()
+        ]
+        return lines + [f"{n}: {'open' if g.open else g.why}" for n, g in self._director.gates.items()]

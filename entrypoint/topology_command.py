@@ -1,0 +1,83 @@
+"""`topology`: who would be where on a list of nodes, without Slurm and without the nodes."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from entrypoint import nodelist, topology, topology_show
+from entrypoint.errors import ConfigError
+
+FIELDS = (
+    "prefill_workers", "prefill_nodes", "decode_workers", "decode_nodes", "frontends", "nvlink_domain_size",
+    "gpus_per_node",
+)  # fmt: skip
+"""Settings that an option of the same name overrides; `nginx` is a flag besides."""
+
+
+@click.command("topology")
+@click.option("--nodelist", "text", metavar="LIST", help="Nodes as Slurm writes them: 'nvl72d[001-018]'.")
+@click.option("--nodes", type=click.IntRange(min=1), help="Instead of a list: that many made-up nodes.")
+@click.option("--job-id", type=click.IntRange(min=0), help="Show the ports that the job of this number has.")
+@click.option("--prefill-workers", type=click.IntRange(min=0), help="Prefill workers; 0: aggregated ones.")
+@click.option("--prefill-nodes", type=click.IntRange(min=1), help="Nodes of each prefill worker.")
+@click.option("--decode-workers", type=click.IntRange(min=0), help="Decode workers; 0: as many as fit.")
+@click.option("--decode-nodes", type=click.IntRange(min=1), help="Nodes of each decode or aggregated worker.")
+@click.option("--frontends", type=click.IntRange(min=1), help="Frontends, on nodes of their own.")
+@click.option("--nginx/--no-nginx", default=None, help="nginx in front of the frontends.")
+@click.option("--nvlink-domain-size", type=click.IntRange(min=0), help="Nodes of one NVLink domain.")
+@click.option("--gpus-per-node", type=click.IntRange(min=1), help="GPUs of one node.")
+@click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to show it."
+)
+def topology_command(
+    text: str | None,
+    nodes: int | None,
+    job_id: int | None,
+    nginx: bool | None,
+    style: str,
+    **given: int | None,
+) -> None:
+    """Show which node of a list would hold which worker rank, which servers, and which ports.
+
+    Options left out come from the settings (GLM47_PREFILL_WORKERS and so on), the node list from
+    SLURM_JOB_NODELIST. Ports are the settings'; with --job-id they are those of a Slurm job.
+    """
+    from entrypoint.settings_load import load
+
+    settings = load(os.environ, Path.cwd()).settings
+    values: dict[str, Any] = {name: getattr(settings, name) for name in FIELDS}
+    values |= {name: value for name, value in given.items() if value is not None}
+    found = topology.lay_out(_nodes(text, nodes), nginx=settings.nginx if nginx is None else nginx, **values)
+    ports = {name: getattr(settings, name) for name in topology.PORT_FIELDS}
+    if job_id is not None:
+        shared = topology.job_ports(job_id)
+        ports.update({name: port for name, port in shared.items() if name not in settings.model_fields_set})
+    if style == "json":
+        click.echo(json.dumps(topology_show.as_data(found, ports), indent=2))
+    else:
+        click.echo(topology_show.as_text(found, ports), nl=False)
+
+
+def _nodes(text: str | None, count: int | None) -> tuple[str, ...]:
+    if count is not None:
+        if text is not None:
+            raise ConfigError("cannot use both --nodelist and --nodes: leave one of them out")
+        return tuple(f"node{index:0{len(str(count))}}" for index in range(1, count + 1))
+    source = "--nodelist" if text is not None else "SLURM_JOB_NODELIST"
+    text = os.environ.get("SLURM_JOB_NODELIST") if text is None else text
+    if text is None:
+        raise ConfigError(
+            "cannot lay out the deployment: no nodes are named: give --nodelist 'nvl72d[001-006]', "
+            "or --nodes 6"
+        )
+    try:
+        return nodelist.expand(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"cannot read {source}: {text}: {error}; write it as Slurm does, such as 'nvl72d[001-018]'"
+        ) from None

@@ -1,0 +1,172 @@
+"""The manifests under k8s/: rendered by the real kustomize, and taken apart into the pods they stand for."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+K8S = ROOT / "k8s"
+LAYOUTS = ("single-node", "1p1d", "1p2d", "multi-node")
+OVERLAYS = (*LAYOUTS, *(f"mocker/{layout}" for layout in LAYOUTS))
+NAMESPACE = "default"
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Object = dict[str, Any]
+
+
+@cache
+def kustomize() -> str:
+    """Path of a real kustomize; skips without one, fails when CI=true."""
+    script = Path(__file__).with_name("kustomize.sh")
+    done = subprocess.run([script], capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        reason = f"no kustomize: {done.stderr.strip()[-300:]}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return done.stdout.strip()
+
+
+def build(directory: Path) -> list[Object]:
+    """What `kubectl apply -k` would apply."""
+    done = subprocess.run(
+        [kustomize(), "build", str(directory)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    # It warns of fields that it will drop one day.
+    assert not done.stderr, done.stderr
+    return [o for o in yaml.load_all(done.stdout, LOADER) if o]
+
+
+@cache
+def _overlay(name: str) -> str:
+    return json.dumps(build(K8S / name))
+
+
+def overlay(name: str) -> list[Object]:
+    """The objects of k8s/<name>, fresh for every caller."""
+    result: list[Object] = json.loads(_overlay(name))
+    return result
+
+
+def of_kind(objects: list[Object], kind: str) -> list[Object]:
+    return [o for o in objects if o["kind"] == kind]
+
+
+def named(objects: list[Object], kind: str, name: str) -> Object:
+    """The object of that kind and name; AssertionError if there is none."""
+    found = [o for o in of_kind(objects, kind) if o["metadata"]["name"] == name]
+    assert len(found) == 1, (kind, name)
+    return found[0]
+
+
+@dataclass
+class PodSpec:
+    """A pod as its controller would make it."""
+
+    name: str
+    owner: str
+    labels: Mapping[str, str]
+    spec: Object
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """What the controller injects besides (LeaderWorkerSet)."""
+    aliases: tuple[str, ...] = ()
+    """Names under which it is found, besides those of Services."""
+    claims: Mapping[str, Object] = field(default_factory=dict)
+    """Specs of the volumes that come from volumeClaimTemplates, by volume name."""
+
+    @property
+    def container(self) -> Object:
+        (only,) = self.spec["containers"]
+        result: Object = only
+        return result
+
+
+def templates(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
+    """(owner, pod template) of everything that makes pods."""
+    for o in objects:
+        if o["kind"] in ("Deployment", "StatefulSet"):
+            yield o, o["spec"]["template"]
+        elif o["kind"] == "LeaderWorkerSet":
+            yield o, o["spec"]["leaderWorkerTemplate"]["workerTemplate"]
+
+
+def pods(objects: list[Object]) -> list[PodSpec]:
+    """The pods that the controllers would make of `objects`."""
+    made = []
+    for owner, template in templates(objects):
+        name = owner["metadata"]["name"]
+        replicas = owner["spec"].get("replicas", 1)
+        for index in range(replicas):
+            if owner["kind"] == "LeaderWorkerSet":
+                made += _group(owner, template, index)
+                continue
+            claims = owner["spec"].get("volumeClaimTemplates", [])
+            made.append(_pod(f"{name}-{index}", name, template, claims))
+    return made
+
+
+def _pod(name: str, owner: str, template: Object, claims: list[Object], **more: Any) -> PodSpec:
+    copied = copy.deepcopy(template)
+    return PodSpec(
+        name,
+        owner,
+        copied["metadata"]["labels"],
+        copied["spec"],
+        claims={c["metadata"]["name"]: c["spec"] for c in claims},
+        **more,
+    )
+
+
+def _group(owner: Object, template: Object, index: int) -> list[PodSpec]:
+    """A LeaderWorkerSet's group: names, addresses and variables as its documentation gives them."""
+    name = owner["metadata"]["name"]
+    group = owner["spec"]["leaderWorkerTemplate"]
+    leader = f"{name}-{index}"
+    address = f"{leader}.{name}.{NAMESPACE}"
+    made = []
+    for rank in range(group["size"]):
+        pod = leader if rank == 0 else f"{leader}-{rank}"
+        environ = {
+            "LWS_LEADER_ADDRESS": address,
+            "LWS_GROUP_SIZE": str(group["size"]),
+            "LWS_WORKER_INDEX": str(rank),
+        }
+        claims = group.get("volumeClaimTemplates", [])
+        aliases = (f"{pod}.{name}.{NAMESPACE}",)
+        made.append(_pod(pod, name, template, claims, environ=environ, aliases=aliases))
+    return made
+
+
+def environ(pod: PodSpec, objects: list[Object]) -> dict[str, str]:
+    """The variables of a pod's container: its ConfigMaps, its own, its controller's."""
+    result: dict[str, str] = {}
+    for source in pod.container.get("envFrom", []):
+        result |= named(objects, "ConfigMap", source["configMapRef"]["name"])["data"]
+    for entry in pod.container.get("env", []):
+        if "value" in entry:
+            result[entry["name"]] = entry["value"]
+        else:
+            result[entry["name"]] = _field(pod, entry["valueFrom"]["fieldRef"]["fieldPath"])
+    return {**result, **pod.environ}
+
+
+def _field(pod: PodSpec, path: str) -> str:
+    known = {"metadata.name": pod.name, "metadata.namespace": NAMESPACE, "status.podIP": "127.0.0.1"}
+    assert path in known, f"the manifests use a field that the tests do not know: {path}"
+    return known[path]
+
+
+def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    return selector.items() <= labels.items()

@@ -1,0 +1,51 @@
+"""Model directories to test with: small, whole, and easy to break."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from entrypoint import model
+from entrypoint.demo_model import CONFIG, GENERATION_CONFIG
+
+BOS = 151329
+SHARDS = tuple(f"model-{n:05d}-of-00003.safetensors" for n in (1, 2, 3))
+
+
+def shard(tensors: int = 3, size: int = 64) -> bytes:
+    """A whole safetensors file of `tensors` tensors with `size` bytes each."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    for n in range(tensors):
+        header[f"t{n}"] = {"dtype": "U8", "shape": [size], "data_offsets": [n * size, (n + 1) * size]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + bytes(tensors * size)
+
+
+def model_directory(path: Path, **config: Any) -> Path:
+    """A whole model in `path`, without bos_token_id; `config` overrides values of config.json."""
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps(CONFIG | config))
+    (path / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG))
+    (path / "tokenizer.json").write_text("{}")
+    for name in SHARDS:
+        (path / name).write_bytes(shard())
+    weight_map = {f"layer.{n}.weight": name for n, name in enumerate(SHARDS)}
+    index = {"metadata": {"total_size": 576}, "weight_map": weight_map}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index))
+    return path
+
+
+def snapshot(path: Path) -> dict[str, tuple[bytes, int, int]]:
+    """Content, time and mode of all files below `path`."""
+    return {
+        str(p.relative_to(path)): (p.read_bytes(), p.stat().st_mtime_ns, p.stat().st_mode)
+        for p in sorted(path.rglob("*"))
+        if p.is_file()
+    }
+
+
+def prepare(source: Path, view: Path, bos: int = BOS) -> model.PrepareResult:
+    """The corrected view of `source` at `view`."""
+    return model.prepare(str(source), view, bos_token_id=bos)

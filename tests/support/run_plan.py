@@ -1,0 +1,54 @@
+"""Carry out plans made by hand, by the product's own path after `plan`.
+
+python -m tests.support.run_plan FILE         become the pickled plan
+python -m tests.support.run_plan --each FILE  one forked runner per plan of a pickled list; prints
+                                              the exit codes as JSON
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+from entrypoint import run
+from entrypoint.load_plan import Loaded
+
+AT_ONCE = 4
+
+
+def each(plans: list[Any]) -> list[int]:
+    """Exit code of one runner per plan. Forked, since importing takes longer than running."""
+    # Imported here, so that the forks share it.
+    import entrypoint.supervise.control
+    import entrypoint.supervise.daemon  # noqa: F401
+
+    codes: dict[int, int] = {}
+    running: dict[int, int] = {}
+    for index, plan in enumerate(plans):
+        if len(running) == AT_ONCE:
+            _collect(running, codes)
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            run.become(lambda plan=plan: Loaded(plan, dict(os.environ)), os.environ)
+        running[pid] = index
+    while running:
+        _collect(running, codes)
+    return [codes[i] for i in range(len(plans))]
+
+
+def _collect(running: dict[int, int], codes: dict[int, int]) -> None:
+    pid, status = os.wait()
+    codes[running.pop(pid)] = os.waitstatus_to_exitcode(status)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--each":
+        print(json.dumps(each(pickle.loads(Path(sys.argv[2]).read_bytes()))))
+    else:
+        plan = pickle.loads(Path(sys.argv[1]).read_bytes())
+        run.become(lambda: Loaded(plan, dict(os.environ)), os.environ)
