@@ -174,6 +174,8 @@ class Progress:
         self._path = directory / RECORDS
         self._offset = 0
         self.warmup = self.succeeded = self.failed = 0
+        self.failing = False
+        """Whether the last measured request failed."""
         self.last_error: str | None = None
 
     def update(self) -> bool:
@@ -191,7 +193,9 @@ class Progress:
                 self.last_error = _error(record["error"])
             if _phase(record) == "warmup":
                 self.warmup += 1
-            elif record.get("error"):
+                continue
+            self.failing = bool(record.get("error"))
+            if self.failing:
                 self.failed += 1
             else:
                 self.succeeded += 1

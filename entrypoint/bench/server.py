@@ -65,6 +65,25 @@ class Server:
         if model not in listed:
             raise NotServing(f"it lists {', '.join(listed) or 'no model'}, not {model}")
 
+    def require_answer(self, model: str) -> None:
+        """Raises NotServing unless `model` is listed and a question of one token is not answered by an error.
+
+        A model stays on the list for seconds after its last worker has died. An answer that takes longer
+        than TIMEOUT is no error: a server may be busy.
+        """
+        self.require(model)
+        question = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+        try:
+            answer = self._client.post("/v1/chat/completions", json=question)
+        except httpx.TimeoutException:
+            self.require(model)
+        except httpx.HTTPError as error:
+            raise NotServing(str(error) or type(error).__name__) from None
+        else:
+            if answer.status_code != 200:
+                excerpt = smoke_answers.excerpt(answer.text)
+                raise NotServing(f"/v1/chat/completions answered HTTP {answer.status_code}: {excerpt}")
+
     def answers(self, model: str, timeout: float) -> None:
         """Ask `model` a few short questions. Raises CheckFailedError (1) for an answer that is not good."""
         report = smoke.smoke(self.url, model=model, api_key=self._key, timeout=timeout)

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -230,14 +230,17 @@ class Session:
                 self._finish(process)
                 return "interrupted", None
             begun = progress.done or progress.warmup
-            if progress.failed > failed or (begun and time.monotonic() - news > SILENCE):
-                if why := self._lost(process, server):
+            failing = progress.failed > failed
+            if failing or (begun and time.monotonic() - news > SILENCE):
+                failed = progress.failed
+                # A silent server may be a busy one, whose measured load must not get a request more.
+                if why := self._lost(process, server.require_answer if failing else server.require):
                     self._finish(process)
                     return "server lost", why
-                failed, news = progress.failed, time.monotonic()
+                news = time.monotonic()
         progress.update()
-        if progress.failed > failed and (why := self._lost(process, server)):
-            # Requests to a server that is gone fail so fast that AIPerf may be through with them first.
+        if progress.failing and (why := self._lost(process, server.require_answer)):
+            # Requests to a dying server fail so fast that AIPerf may be through with them before it is gone.
             return "server lost", why
         code = process.poll()
         # AIPerf ends with 1 when requests failed; what it measured counts nevertheless.
@@ -245,7 +248,7 @@ class Session:
             return "aiperf failed", f"AIPerf ended with {code}: see {artifacts}.console.txt"
         return "complete", None
 
-    def _lost(self, process: aiperf.Process, server: Server) -> str | None:
+    def _lost(self, process: aiperf.Process, require: Callable[[str], None]) -> str | None:
         why = None
         for attempt in range(LOST_AFTER):
             if attempt:
@@ -253,7 +256,7 @@ class Session:
             if self._signals:
                 return None
             try:
-                server.require(self.options.model)
+                require(self.options.model)
             except (NotServing, CheckFailedError) as error:
                 why = str(error)
             else:
