@@ -117,8 +117,12 @@ class _Clients:
         with self._lock:
             if ca_file not in self._clients:
                 verify = ssl.create_default_context(cafile=ca_file) if ca_file else False
-                # A proxy has no business between a container and its own servers.
-                self._clients[ca_file] = httpx.Client(verify=verify, trust_env=False, timeout=TIMEOUT)
+                # A proxy has no business between a container and its own servers. A connection for every
+                # question: one that is kept leads to where a Service's address led when it was made.
+                once = httpx.Limits(max_keepalive_connections=0)
+                self._clients[ca_file] = httpx.Client(
+                    verify=verify, trust_env=False, timeout=TIMEOUT, limits=once
+                )
             return self._clients[ca_file]
 
 

@@ -1,118 +1,304 @@
-"""Stand-ins for the controllers of Deployments, StatefulSets and LeaderWorkerSets, on one stand-in node."""
+"""Rendered manifests in a namespace of the real cluster, and their pods as a test looks at them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+import json
+import subprocess
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from tests.container.harness import LABEL, docker, wait_for
+from tests.container.harness import client, docker, wait_for
 from tests.k8s import manifests
-from tests.k8s.kubelet import Node, Pod
+from tests.k8s.kubernetes import Kubernetes
 from tests.k8s.manifests import Object, PodSpec
-from tests.k8s.service import Service
 
 READY_WITHIN = 120.0
+COMPONENT = "app.kubernetes.io/component"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a container ended, as the Docker engine saw it."""
+
+    code: int
+    seconds: float
+    """From its SIGTERM; 0 when it got none."""
+
+
+class Endings:
+    """Hears from the Docker engine how the pods' containers end. A context manager."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, list[Ended]] = {}
+        self._signalled: dict[str, float] = {}
+
+    def __enter__(self) -> Endings:
+        filters = ("label=io.kubernetes.container.name=runner", "event=kill", "event=die")
+        self._process = subprocess.Popen(
+            [client() or "docker", "events", "--format={{json .}}", *(f"--filter={f}" for f in filters)],
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._thread.join(10)
+
+    def of(self, uid: str) -> list[Ended]:
+        """The ends of the pod's containers, the first one first."""
+        return list(self._ended.get(uid, ()))
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event = json.loads(line)
+            about, moment = event["Actor"]["Attributes"], event["timeNano"] / 1e9
+            container = event["Actor"]["ID"]
+            if event["Action"] == "die":
+                seconds = moment - self._signalled.pop(container, moment)
+                ended = self._ended.setdefault(about["io.kubernetes.pod.uid"], [])
+                ended.append(Ended(int(about["exitCode"]), seconds))
+            elif about["signal"] == "15":
+                self._signalled.setdefault(container, moment)
+
+
+class Pod:
+    """One pod, from its making to its end."""
+
+    def __init__(self, cluster: Cluster, found: Object) -> None:
+        self.name: str = found["metadata"]["name"]
+        self.uid: str = found["metadata"]["uid"]
+        self.labels: Mapping[str, str] = found["metadata"]["labels"]
+        self.spec: Object = found["spec"]
+        self._cluster = cluster
+
+    @property
+    def component(self) -> str:
+        return self.labels[COMPONENT]
+
+    def __repr__(self) -> str:
+        return f"{self.name}: ready {self.ready}, ended {self.ended}, {self.events()}"
+
+    def now(self) -> Object | None:
+        """The pod as the API has it; None once it is gone."""
+        pod = self._cluster.kubernetes.get(f"{self._cluster.path}/pods/{self.name}")
+        return pod if pod and pod["metadata"]["uid"] == self.uid else None
+
+    @property
+    def container(self) -> Object:
+        """Status of its only container; empty before it has one."""
+        statuses = (self.now() or {}).get("status", {}).get("containerStatuses", [{}])
+        result: Object = statuses[0]
+        return result
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.container.get("ready"))
+
+    @property
+    def restarts(self) -> int:
+        return int(self.container.get("restartCount", 0))
+
+    @property
+    def ended(self) -> list[Ended]:
+        return self._cluster.endings.of(self.uid)
+
+    @property
+    def message(self) -> str:
+        """Why its container ended last, as `kubectl describe pod` says it."""
+        states = [self.container.get(name, {}).get("terminated") for name in ("state", "lastState")]
+        return str(next((s["message"] for s in states if s and "message" in s), "")).strip()
+
+    def events(self) -> list[str]:
+        """What the kubelet has told about it: reason and text."""
+        about = f"involvedObject.uid={self.uid}"
+        found = self._cluster.kubernetes.items(f"{self._cluster.path}/events", fieldSelector=about)
+        return [f"{e['reason']}: {e['message']}" for e in found]
+
+    def told(self, words: str) -> bool:
+        """Whether an event has these words."""
+        return any(words in event for event in self.events())
+
+    def logs(self) -> str:
+        return f"--- {self!r}\n" + self._cluster.kubectl("logs", self.name, check=False)
+
+    def exec(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = self._cluster.kubernetes.kubectl_done(
+            "exec", f"--namespace={self._cluster.namespace}", self.name, "--", *words
+        )
+        assert not check or done.returncode == 0, done
+        return done
+
+    def pid(self) -> int:
+        """Of the container's first process, as the machine sees it."""
+        container = self.container["containerID"].removeprefix("docker://")
+        return int(docker("inspect", "-f", "{{.State.Pid}}", container).stdout)
+
+    def delete(self) -> None:
+        """What `kubectl delete pod` does, without waiting."""
+        self._cluster.kubectl("delete", "pod", self.name, "--wait=false")
+
+    def until_ended(self) -> Ended:
+        """Wait for the container of a deleted pod; how it ended."""
+        grace = self.spec["terminationGracePeriodSeconds"]
+        wait_for(lambda: self.ended, grace + 60, f"{self.name} has ended")
+        return self.ended[-1]
+
+    def until_gone(self) -> None:
+        """Wait until a deleted pod's name is free, which takes the kubelet longer than its container does."""
+        wait_for(lambda: self.now() is None, READY_WITHIN, f"{self.name} is gone")
 
 
 class Cluster:
-    """The pods of rendered manifests. `start` it; every pod is removed when `cluster` ends."""
+    """The objects of one overlay in a namespace of their own."""
 
-    def __init__(self, node: Node, objects: list[Object]) -> None:
-        self.node = node
+    def __init__(self, kubernetes: Kubernetes, endings: Endings, objects: list[Object], image: str) -> None:
+        self.kubernetes = kubernetes
+        self.endings = endings
         self.objects = objects
-        self.pods: list[Pod] = []
-        self.removed: list[Pod] = []
-        self._number = 0
+        self.namespace = f"test-{uuid.uuid4().hex[:6]}"
+        self.path = f"/api/v1/namespaces/{self.namespace}"
+        """Of this namespace in the API."""
+        self._image = image
 
-    def start(self, spec: PodSpec) -> Pod:
-        """Make a pod, reachable under the name of every Service that selects it."""
-        names = tuple(
-            s["metadata"]["name"]
-            for s in manifests.of_kind(self.objects, "Service")
-            if manifests.selects(s["spec"]["selector"], spec.labels) and s["spec"].get("clusterIP") != "None"
-        )
-        pod = Pod(self.node, spec, manifests.environ(spec, self.objects), names)
-        self.pods.append(pod)
-        return pod
+    def kubectl(self, *words: str, check: bool = True, timeout: float = 60) -> str:
+        """One kubectl command in this namespace."""
+        return self.kubernetes.kubectl(*words, f"--namespace={self.namespace}", check=check, timeout=timeout)
 
-    def start_all(self) -> None:
-        for spec in manifests.pods(self.objects):
-            self.start(spec)
+    def start(self) -> None:
+        self.kubernetes.kubectl("create", "namespace", self.namespace)
+        account = f"{self.path}/serviceaccounts/default"
+        wait_for(lambda: self.kubernetes.get(account), 30, "the namespace's service account is there")
+        groups = manifests.of_kind(self.objects, "LeaderWorkerSet")
+        rest = [o for o in self.objects if o not in groups]
+        self.kubernetes.apply([self._fitted(o) for o in rest], self.namespace)
+        for group in groups:
+            self.kubernetes.apply([_headless(group)], self.namespace)
+            self.start_group(group["metadata"]["name"])
+
+    def start_group(self, name: str) -> None:
+        """The pods of a LeaderWorkerSet, of which no controller is here."""
+        made = manifests.pods([manifests.named(self.objects, "LeaderWorkerSet", name)], self.namespace)
+        self.kubernetes.apply([self._fitted(_pod(spec, name)) for spec in made], self.namespace)
+
+    def start_pod(self, spec: PodSpec, name: str) -> Pod:
+        """A pod by itself, which no Service selects, of a component of its own called `name`."""
+        spec.labels = {**spec.labels, COMPONENT: name}
+        spec.name = name
+        self.kubernetes.apply([self._fitted(_pod(spec, ""))], self.namespace)
+        (made,) = self.of(name)
+        return made
+
+    def _fitted(self, given: Object) -> Object:
+        """The object as this cluster can have it: its image, two cores, an old API."""
+        o: Object = json.loads(json.dumps(given))
+        if o["kind"] == "PodDisruptionBudget":
+            o["apiVersion"] = "policy/v1beta1"
+        for template in [t for _, t in manifests.templates([o])] + ([o] if o["kind"] == "Pod" else []):
+            for container in template["spec"]["containers"]:
+                assert container["image"].startswith("glm47-runner:")
+                container["image"] = self._image
+                container["resources"]["requests"]["cpu"] = "10m"
+        return o
+
+    @property
+    def pods(self) -> list[Pod]:
+        """All pods that are not on their way out."""
+        found = self.kubernetes.items(f"{self.path}/pods")
+        return [Pod(self, p) for p in found if "deletionTimestamp" not in p["metadata"]]
 
     def of(self, component: str) -> list[Pod]:
-        """The pods of one component that are not on their way out."""
-        found = [p for p in self.pods if p.spec.labels["app.kubernetes.io/component"] == component]
-        return [p for p in found if not p.deleting]
+        """Those of one component."""
+        return [p for p in self.pods if p.component == component]
+
+    def until(self, condition: Callable[[], Any], what: str, seconds: float = READY_WITHIN) -> Any:
+        def told() -> str:
+            return "\n".join([what, *(p.logs()[-3000:] for p in self.pods), self.kubernetes.logs()])
+
+        return wait_for(condition, seconds, told)
 
     def until_ready(self, seconds: float = READY_WITHIN) -> None:
-        self.until(lambda: all(p.ready for p in self.pods), "every pod is ready", seconds)
+        """Every pod that is wanted is there and ready."""
+        self.until(self._complete, "every pod is ready", seconds)
 
-    def until(self, condition: Callable[[], object], what: str, seconds: float = READY_WITHIN) -> None:
-        def told() -> str:
-            states = [f"{p.name}: ready {p.ready}, ended {p.ended}" for p in self.pods]
-            return "\n".join([what, *states, *(p.logs()[-3000:] for p in self.pods if not p.ready)])
+    def _complete(self) -> bool:
+        apps = f"/apis/apps/v1/namespaces/{self.namespace}"
+        owners = [
+            o for kind in ("deployments", "statefulsets") for o in self.kubernetes.items(f"{apps}/{kind}")
+        ]
+        wanted = sum(o["spec"]["replicas"] for o in owners) + sum(
+            o["spec"]["replicas"] * o["spec"]["leaderWorkerTemplate"]["size"]
+            for o in manifests.of_kind(self.objects, "LeaderWorkerSet")
+        )
+        pods = self.pods
+        return len(pods) == wanted and all(p.ready for p in pods)
 
-        wait_for(condition, seconds, told)
-
-    @contextmanager
-    def service(self, name: str = "glm47") -> Iterator[Service]:
-        """The Service's address, by the stand-in for kube-proxy."""
-        found = manifests.named(self.objects, "Service", name)["spec"]
-
-        def chosen() -> list[Pod]:
-            return [p for p in list(self.pods) if manifests.selects(found["selector"], p.spec.labels)]
-
-        with Service(chosen, found["ports"][0]["port"]) as service:
-            yield service
+    def url(self, service: str = "glm47") -> str:
+        """The Service's own address, which kube-proxy answers on this machine too."""
+        found = self.kubernetes.get(f"{self.path}/services/{service}")
+        assert found, f"no service {service}"
+        spec = found["spec"]
+        return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
 
     def rolling_update(self, component: str) -> None:
-        """A Deployment's, with maxSurge 1 and maxUnavailable 0: a new pod is ready, then an old one goes.
+        """`kubectl rollout restart`, to its end."""
+        deployment = f"deployment/glm47-{component}"
+        self.kubectl("rollout", "restart", deployment)
+        self.kubectl(
+            "rollout", "status", deployment, f"--timeout={READY_WITHIN:g}s", timeout=READY_WITHIN + 10
+        )
 
-        As the controller, it does not wait until the old one is gone.
-        """
-        for old in self.of(component):
-            self._number += 1
-            spec = old.spec
-            new = self.start(PodSpec(f"{spec.owner}-r{self._number}", spec.owner, spec.labels, spec.spec))
-            self.until(lambda new=new: new.ready, f"{new.name} is ready")
-            old.delete(wait=False)
+    def until_replaced(self, old: Pod) -> Pod:
+        """The ready pod of the same name that its controller made instead."""
 
-    def forget(self, pod: Pod) -> None:
-        """Delete a pod for good."""
-        pod.delete()
-        self.pods.remove(pod)
-        self.removed.append(pod)
+        def found() -> Pod | None:
+            same = [p for p in self.pods if p.name == old.name and p.uid != old.uid]
+            return same[0] if same and same[0].ready else None
 
-    def recreate(self, pod: Pod) -> Pod:
-        """A StatefulSet's pod that was deleted: once it is gone, one of the same name comes."""
-        self.forget(pod)
-        return self.start(pod.spec)
+        new = self.until(found, f"there is a new {old.name}")
+        assert isinstance(new, Pod)
+        return new
 
-    def recreate_group(self, owner: str) -> list[Pod]:
-        """LeaderWorkerSet's RecreateGroupOnPodRestart: the whole group goes, and comes back."""
-        old = [p for p in self.pods if p.spec.owner == owner]
-        for pod in old:
-            pod.delete(wait=False)
-        return [self.recreate(p) for p in old]
+
+def _pod(spec: PodSpec, service: str) -> Object:
+    """The pod that a controller would make, with scratch space for its claims; `service`: a headless one."""
+    volumes = [*spec.spec["volumes"], *({"name": name, "emptyDir": {}} for name in spec.claims)]
+    names = {"hostname": spec.name, "subdomain": service} if service else {}
+    made = {**spec.spec, **names, "volumes": volumes}
+    made["containers"][0]["env"] += [{"name": k, "value": v} for k, v in spec.environ.items()]
+    metadata = {"name": spec.name, "labels": dict(spec.labels)}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": made}
+
+
+def _headless(group: Object) -> Object:
+    """The Service that LeaderWorkerSet's controller makes for its pods' names."""
+    labels = group["spec"]["leaderWorkerTemplate"]["workerTemplate"]["metadata"]["labels"]
+    return {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": group["metadata"]["name"]},
+        "spec": {"clusterIP": "None", "publishNotReadyAddresses": True, "selector": labels},
+    }  # fmt: skip
 
 
 @contextmanager
-def cluster(image: str, overlay: str, root: Path) -> Iterator[Cluster]:
-    """The pods of k8s/<overlay>, started."""
-    objects = manifests.overlay(overlay)
-    name = f"glm47-k8s-{time.monotonic_ns()}"
-    with ExitStack() as stack:
-        docker("network", "create", "--label", LABEL, name)
-        stack.callback(docker, "network", "rm", name, check=False)
-        node = Node(image, name, root, services=tuple(manifests.of_kind(objects, "Service")))
-        made = Cluster(node, objects)
-
-        def clean() -> None:
-            for pod in [*made.pods, *made.removed]:
-                pod.remove()
-
-        stack.callback(clean)
-        made.start_all()
-        yield made
+def cluster(kubernetes: Kubernetes, image: str, overlay: str) -> Iterator[Cluster]:
+    """k8s/<overlay>, applied."""
+    with Endings() as endings:
+        made = Cluster(kubernetes, endings, manifests.overlay(overlay), image)
+        try:
+            made.start()
+            yield made
+        finally:
+            words = ("--all", "--force", "--grace-period=0", "--wait=false")
+            made.kubectl("delete", "deployments,statefulsets,jobs,pods", *words, check=False)
+            kubernetes.kubectl("delete", "namespace", made.namespace, "--wait=false", check=False)
+            # Without its API object a pod gets all of its grace.
+            pods = ("ps", "--quiet", "--filter", f"label=io.kubernetes.pod.namespace={made.namespace}")
+            if left := docker(*pods).stdout.split():
+                docker("rm", "--force", "--volumes", *left, check=False)

@@ -1,11 +1,17 @@
-"""The pods run in an image of their own tag, built as the container tests build theirs."""
+"""The pods run in an image of their own tag, built as the container tests build theirs, on a real cluster."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from tests.container.conftest import base, build, engine
-from tests.k8s import kubelet
+from tests.container.conftest import base, build, engine, unavailable
+from tests.k8s.kubernetes import Kubernetes, why_not
 
 __all__ = ["base", "engine"]
 
@@ -13,9 +19,24 @@ __all__ = ["base", "engine"]
 @pytest.fixture(scope="session")
 def image(base: str) -> str:
     """The image that the pods run."""
-    if not kubelet.available():
-        pytest.skip("the stand-in kubelet needs root, to give volumes to the pods' group")
     tag = "glm47-runner:k8s-test"
     done = build(tag, f"--build-arg=BASE_IMAGE={base}")
     assert done.returncode == 0, done.stdout + done.stderr
     return tag
+
+
+@pytest.fixture(scope="session")
+def kubernetes(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubernetes]:
+    """One cluster for all tests."""
+    if reason := why_not():
+        unavailable(reason)
+    script = Path(__file__).with_name("kubernetes.sh")
+    done = subprocess.run([script], capture_output=True, text=True, check=False)
+    if done.returncode:
+        unavailable(f"no Kubernetes: {done.stderr.strip()[-1000:]}")
+    root = tmp_path_factory.mktemp("kubernetes")
+    try:
+        with Kubernetes(Path(done.stdout.strip()), Path(sys.prefix, "engine/bin/etcd"), root) as made:
+            yield made
+    finally:
+        shutil.rmtree(root, ignore_errors=True)

@@ -102,15 +102,15 @@ def templates(objects: list[Object]) -> Iterator[tuple[Object, Object]]:
             yield o, o["spec"]["leaderWorkerTemplate"]["workerTemplate"]
 
 
-def pods(objects: list[Object]) -> list[PodSpec]:
-    """The pods that the controllers would make of `objects`."""
+def pods(objects: list[Object], namespace: str = NAMESPACE) -> list[PodSpec]:
+    """The pods that the controllers would make of `objects` in `namespace`."""
     made = []
     for owner, template in templates(objects):
         name = owner["metadata"]["name"]
         replicas = owner["spec"].get("replicas", 1)
         for index in range(replicas):
             if owner["kind"] == "LeaderWorkerSet":
-                made += _group(owner, template, index)
+                made += _group(owner, template, index, namespace)
                 continue
             claims = owner["spec"].get("volumeClaimTemplates", [])
             made.append(_pod(f"{name}-{index}", name, template, claims))
@@ -129,12 +129,12 @@ def _pod(name: str, owner: str, template: Object, claims: list[Object], **more: 
     )
 
 
-def _group(owner: Object, template: Object, index: int) -> list[PodSpec]:
+def _group(owner: Object, template: Object, index: int, namespace: str) -> list[PodSpec]:
     """A LeaderWorkerSet's group: names, addresses and variables as its documentation gives them."""
     name = owner["metadata"]["name"]
     group = owner["spec"]["leaderWorkerTemplate"]
     leader = f"{name}-{index}"
-    address = f"{leader}.{name}.{NAMESPACE}"
+    address = f"{leader}.{name}.{namespace}"
     made = []
     for rank in range(group["size"]):
         pod = leader if rank == 0 else f"{leader}-{rank}"

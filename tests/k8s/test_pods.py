@@ -1,20 +1,20 @@
-"""The pods, run for real with Dynamo's mocker by the stand-ins for kubelet, kube-proxy and controllers."""
+"""The pods, run for real with Dynamo's mocker on a real Kubernetes."""
 
 from __future__ import annotations
 
 import os
 import signal
 import time
+import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.container.harness import answer
 from tests.k8s import manifests
-from tests.k8s.cluster import Cluster, cluster
-from tests.k8s.kubelet import Pod
+from tests.k8s.cluster import COMPONENT, Cluster, Pod, cluster
+from tests.k8s.kubernetes import Kubernetes
 from tests.k8s.load import load
 
 pytestmark = pytest.mark.container
@@ -24,50 +24,46 @@ GRACE_OF_THE_MOCKER = 15.0
 
 
 @pytest.fixture(scope="module")
-def running(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def running(kubernetes: Kubernetes, image: str) -> Iterator[Cluster]:
     """1p2d with the mocker, ready."""
-    with cluster(image, "mocker/1p2d", tmp_path_factory.mktemp("1p2d")) as made:
+    with cluster(kubernetes, image, "mocker/1p2d") as made:
         made.until_ready()
         yield made
 
 
 def one(cluster: Cluster, component: str, **changes: Any) -> Pod:
     """A single pod of the manifests, with changes to its container or (`pod=`) its spec."""
-    spec = next(
-        p for p in manifests.pods(cluster.objects) if p.labels["app.kubernetes.io/component"] == component
-    )
+    spec = next(p for p in manifests.pods(cluster.objects) if p.labels[COMPONENT] == component)
     spec.spec.update(changes.pop("pod", {}))
     spec.spec["volumes"] += changes.pop("volumes", [])
     spec.container["volumeMounts"] += changes.pop("volumeMounts", [])
     spec.container["env"] += [{"name": k, "value": v} for k, v in changes.pop("env", {}).items()]
     for name, part in changes.items():
         spec.container[name] = {**spec.container[name], **part}
-    return cluster.start(spec)
+    return cluster.start_pod(spec, f"odd-{component}-{uuid.uuid4().hex[:4]}")
 
 
 # -- 1p1d
 
 
-def test_1p1d(image: str, tmp_path: Path) -> None:
+def test_1p1d(kubernetes: Kubernetes, image: str) -> None:
     """It answers; its pods are as locked down as they say; each leaves with 0, well within its grace."""
-    with cluster(image, "mocker/1p1d", tmp_path) as made:
+    with cluster(kubernetes, image, "mocker/1p1d") as made:
         made.until_ready()
-        with made.service() as service:
-            assert answer(service.url).strip()
-        for pod in made.pods:
+        assert answer(made.url()).strip()
+        pods = made.pods
+        for pod in pods:
             assert_locked_down(pod)
             assert pod.restarts == 0
-            assert all(pod.probes["liveness"]), "liveness failed while loading"
+            assert not pod.told("Liveness probe failed"), "liveness failed while loading"
         for components in (("frontend",), ("decode", "prefill"), ("nats", "etcd")):
-            leaving = [pod for component in components for pod in made.of(component)]
-            for pod in leaving:
-                pod.delete(wait=False)
-            for pod in leaving:
-                ended = pod.delete()
-                assert ended is not None
-                assert (ended.code, ended.why) == (0, "deleted"), pod.logs()
-                print(f"{pod.name}: ready after {pod.ready_after:.1f} s, gone after {ended.seconds:.1f} s")
-                drain = 15 if components == ("frontend",) else 0
+            leaving = f"--selector=app.kubernetes.io/component in ({','.join(components)})"
+            made.kubectl("delete", "deployments,statefulsets", leaving, "--wait=false")
+            for pod in [p for p in pods if p.component in components]:
+                ended = pod.until_ended()
+                assert ended.code == 0, pod
+                print(f"{pod.name}: gone {ended.seconds:.1f} s after its SIGTERM")
+                drain = 15 if pod.component == "frontend" else 0
                 assert drain <= ended.seconds < drain + GRACE_OF_THE_MOCKER
 
 
@@ -79,8 +75,8 @@ def assert_locked_down(pod: Pod) -> None:
         assert int(status[kind], 16) == 0
     assert pod.exec("touch", "/opt/x", check=False).returncode != 0
     assert pod.exec("ls", "/var/run/secrets/kubernetes.io", check=False).returncode != 0
-    assert "tcp://" not in pod.exec("env").stdout
-    if pod.spec.labels["app.kubernetes.io/component"] in ("prefill", "decode"):
+    assert "GLM47_ETCD_PORT" not in pod.exec("env").stdout
+    if pod.component in ("prefill", "decode"):
         assert pod.exec("df", "--output=size", "-m", "/dev/shm").stdout.split()[1] == "64"
 
 
@@ -89,12 +85,12 @@ def assert_locked_down(pod: Pod) -> None:
 
 def test_rolling_update_of_the_frontends(running: Cluster) -> None:
     """Not one request fails while every frontend is replaced."""
-    with running.service() as service, load(service.url) as asked:
+    with load(running.url()) as asked:
+        running.until(lambda: asked.answered_since(0) > 20, "the load is on")
         before = running.of("frontend")
         running.rolling_update("frontend")
         for pod in before:
-            ended = pod.delete()
-            assert ended is not None and ended.code == 0, pod.logs()
+            assert pod.until_ended().code == 0, pod
         done = time.monotonic()
         running.until(lambda: asked.answered_since(done) > 20, "the new frontends answer")
     print("rolling update:", asked.summary())
@@ -104,13 +100,16 @@ def test_rolling_update_of_the_frontends(running: Cluster) -> None:
 
 def test_deleting_one_of_two_decode_workers(running: Cluster) -> None:
     """Requests go on: the worker leaves the list and answers what it has in hand before it stops."""
-    with running.service() as service, load(service.url) as asked:
+    with load(running.url()) as asked:
         running.until(lambda: asked.answered_since(0) > 20, "the load is on")
         deleted = time.monotonic()
-        new = running.recreate(running.of("decode")[0])
-        running.until(lambda: new.ready, "the new worker is ready")
-        running.until(lambda: asked.answered_since(time.monotonic() - 2) > 20, "requests are answered")
-    print(f"decode worker: ready again after {time.monotonic() - deleted:.1f} s;", asked.summary())
+        old = running.of("decode")[0]
+        old.delete()
+        running.until_replaced(old)
+        ready = time.monotonic()
+        running.until(lambda: asked.answered_since(ready) > 20, "requests are answered")
+    print(f"decode worker: ready again after {ready - deleted:.1f} s;", asked.summary())
+    assert old.ended[-1].code == 0
     # Not 0: a frontend may send a request in the moment of the withdrawal.
     assert len(asked.failed) <= 2
     assert asked.outage() < 10
@@ -119,11 +118,12 @@ def test_deleting_one_of_two_decode_workers(running: Cluster) -> None:
 
 def test_deleting_the_prefill_worker(running: Cluster) -> None:
     """Without its only prefill worker it answers nothing; afterwards it does, and nothing was restarted."""
-    with running.service() as service, load(service.url) as asked:
+    with load(running.url()) as asked:
         running.until(lambda: asked.answered_since(0) > 20, "the load is on")
         deleted = time.monotonic()
-        new = running.recreate(running.of("prefill")[0])
-        running.until(lambda: new.ready, "the new worker is ready")
+        (old,) = running.of("prefill")
+        old.delete()
+        running.until_replaced(old)
         ready = time.monotonic()
         running.until(lambda: asked.answered_since(ready) > 20, "requests are answered again")
     print(f"prefill worker: ready again after {ready - deleted:.1f} s;", asked.summary())
@@ -136,22 +136,21 @@ def test_deleting_the_prefill_worker(running: Cluster) -> None:
 
 def test_a_start_that_waits_is_not_killed(running: Cluster) -> None:
     """A worker whose servers are not there: live, not started, and at last its own exit code and reason."""
-    pod = one(running, "decode", env={"ETCD_ENDPOINTS": "http://nowhere:2379", "GLM47_SERVER_TIMEOUT": "8"})
-    running.until(lambda: pod.ended, "it gives up by itself")
-    assert pod.ended[0].code == 69 and pod.ended[0].why == ""
-    assert "ETCD_ENDPOINTS" in pod.ended[0].message and "\n" not in pod.ended[0].message
-    assert pod.probes["startup"] and not any(pod.probes["startup"])
-    assert not pod.probes["liveness"]
-    running.forget(pod)
+    pod = one(running, "decode", env={"ETCD_ENDPOINTS": "http://nowhere:2379", "GLM47_SERVER_TIMEOUT": "12"})
+    running.until(lambda: pod.message, "it gives up by itself")
+    assert pod.ended[0].code == 69 and not pod.told("will be restarted")
+    assert "ETCD_ENDPOINTS" in pod.message and "\n" not in pod.message
+    assert pod.told("Startup probe failed") and not pod.told("Liveness probe failed")
+    pod.delete()
 
 
 def test_bad_settings_are_named(running: Cluster) -> None:
     """`kubectl describe pod` says what is wrong."""
     pod = one(running, "decode", env={"GLM47_TP": "four"})
-    running.until(lambda: pod.ended, "it ends")
-    running.forget(pod)
+    running.until(lambda: pod.message, "it ends")
     assert pod.ended[0].code == 78
-    assert "GLM47_TP" in pod.ended[0].message and "four" in pod.ended[0].message
+    assert "GLM47_TP" in pod.message and "four" in pod.message
+    pod.delete()
 
 
 def test_liveness_restarts_a_runner_that_hangs(running: Cluster) -> None:
@@ -159,7 +158,7 @@ def test_liveness_restarts_a_runner_that_hangs(running: Cluster) -> None:
 
     It also has a secret in a file that only the pod's group may read: without it, it would end with 78.
     """
-    running.node.secrets["glm47-api"] = {"api-key": "hunter2"}
+    running.kubectl("create", "secret", "generic", "glm47-api", "--from-literal=api-key=hunter2")
     quick = {"periodSeconds": 1, "timeoutSeconds": 1}
     pod = one(
         running,
@@ -176,37 +175,43 @@ def test_liveness_restarts_a_runner_that_hangs(running: Cluster) -> None:
     os.kill(pod.pid(), signal.SIGSTOP)
     running.until(lambda: pod.ended, "liveness ends it")
     first = pod.ended[0]
-    assert (first.code, first.why) == (137, "liveness")
+    assert first.code == 137 and pod.told("failed liveness probe, will be restarted")
     assert 3 <= first.seconds < 15
-    running.until(lambda: pod.ready, "it is ready again, on the same volumes")
-    assert pod.restarts == 1
-    assert pod.exec("stat", "-c", "%u:%g %a", "/etc/glm47/api-key").stdout.strip() == "0:1000 440"
-    running.forget(pod)
+    running.until(lambda: pod.ready and pod.restarts == 1, "it is ready again, on the same volumes")
+    found = pod.exec("stat", "--dereference", "-c", "%u:%g %a", "/etc/glm47/api-key").stdout
+    assert found.strip() == "0:1000 440"
+    pod.delete()
 
 
 def test_worker_that_dies_ends_its_pod(running: Cluster) -> None:
     """The engine's end is the container's, with its code and a reason; it is started anew in place."""
     pod = running.of("decode")[-1]
     pod.exec("pkill", "-KILL", "-f", "dynamo.mocker")
-    running.until(lambda: pod.ended, "the container ends")
-    assert pod.ended[0].code == 137 and "decode" in pod.ended[0].message
     running.until(lambda: pod.ready and pod.restarts == 1, "it is ready again")
+    assert pod.ended[0].code == 137 and "decode" in pod.message
 
 
 # -- several nodes
 
 
-def test_multi_node_group(image: str, tmp_path: Path) -> None:
-    """Leader and follower find their place; a lost follower takes the group with it, and it comes back."""
-    with cluster(image, "mocker/multi-node", tmp_path) as made:
+def test_multi_node_group(kubernetes: Kubernetes, image: str) -> None:
+    """Leader and follower find their place; a lost follower takes the group with it, and it comes back.
+
+    The test stands in for LeaderWorkerSet's controller.
+    """
+    with cluster(kubernetes, image, "mocker/multi-node") as made:
         made.until_ready()
-        with made.service() as service:
-            assert answer(service.url).strip()
-            leader, follower = (p for p in made.pods if p.spec.owner == "glm47-prefill")
-            assert "rank 1 of 2" in follower.exec("glm47-runner", "plan").stdout
-            follower.exec("pkill", "-KILL", "sleep")
-            made.until(lambda: follower.ended, "the follower ends")
-            made.recreate_group("glm47-prefill")
-            assert leader.ended[-1].code == 0
-            made.until_ready()
-            assert answer(service.url).strip()
+        assert answer(made.url()).strip()
+        leader, follower = made.of("prefill")
+        assert "rank 1 of 2" in follower.exec("glm47-runner", "plan").stdout
+        follower.exec("pkill", "-KILL", "sleep")
+        made.until(lambda: follower.ended, "the follower ends")
+        # RecreateGroupOnPodRestart.
+        for pod in (leader, follower):
+            pod.delete()
+        assert leader.until_ended().code == 0
+        for pod in (leader, follower):
+            pod.until_gone()
+        made.start_group("glm47-prefill")
+        made.until_ready()
+        assert answer(made.url()).strip()
