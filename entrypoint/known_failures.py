@@ -181,7 +181,8 @@ KNOWN_FAILURES: tuple[KnownFailure, ...] = (
     ),
     _known(
         "scheduler-died",
-        r"Rank \d+ scheduler (?:died|is dead)|Subprocess \w+ \(pid=\d+\) crashed|exit code: -9\b",
+        r"Rank \d+ scheduler (?:died|is dead)|Subprocess \w+ \(pid=\d+\) crashed|exit code: -9\b"
+        r"|Scheduler or DataParallelController \d+ terminated with -\d+",
         "an engine process was killed; exit code -9 is most often the out-of-memory killer",
         "see the lines of that rank above, and the memory limit of the container",
     ),

@@ -157,6 +157,9 @@ class Process:
     """Seconds without any sign of progress before ready (exit 75)."""
     log_dialect: str | None = None
     """Which progress patterns its log follows: `sglang`, or none."""
+    vital: tuple[str, ...] = ()
+    """What the titles of those of its child processes begin with that it cannot do without. It is lost when
+    one of them is dead while it goes on itself. Only for critical processes."""
     unlisted_timeout: float | None = None
     """Frontend on the file store: restart it when the model stays unlisted this long although
     every worker of this container is ready."""

@@ -9,6 +9,10 @@ from entrypoint.versions import older
 UNQUANTIZED = "none"
 """The word for a model whose own files say what it is: SGLang's option has no value for that, and an empty
 setting counts as unset."""
+VITAL = ("sglang::scheduler", "sglang::detokenizer", "sglang::data_parallel_controller")
+"""Titles of the processes that SGLang starts beside its main process and never replaces: one scheduler per
+GPU, with --dp-size over 1 under a controller, and on rank 0 a detokenizer (engine.py, scheduler.py,
+detokenizer_manager.py and data_parallel_controller.py of 0.5.6.post2)."""
 ENGINE_ROLES = {"prefill": "prefill", "decode": "decode"}
 
 

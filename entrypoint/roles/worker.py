@@ -130,6 +130,7 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
         start_timeout=s.start_timeout,
         stall_timeout=None if mock else s.stall_timeout,
         log_dialect=None if mock else "sglang",
+        vital=() if mock else sglang.VITAL,
     )
     return Part(process, (Port("system", system, system_host, role, setting), *_ports(ctx, rank)))
 

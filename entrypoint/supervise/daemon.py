@@ -28,7 +28,8 @@ from entrypoint.supervise.director import Director
 from entrypoint.supervise.options import DaemonOptions
 from entrypoint.supervise.output import Output, make_pipe
 from entrypoint.supervise.probing import Answer, Prober
-from entrypoint.supervise.states import Action, Drain, Kill, Say, Signal, Spawn, State, Verdict
+from entrypoint.supervise.states import Action, Dead, Drain, Kill, Say, Signal, Spawn, State, Verdict
+from entrypoint.supervise.vital import Lookout
 from entrypoint.supervise.watching import Watcher
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class Daemon(Supervisor):
         self.director = Director(plan, time.monotonic(), jitter=lambda: random.uniform(0.5, 1.0))
         self.heartbeat = time.monotonic()
         self.prober = Prober(self._post)
+        self.lookout = Lookout(self._found_dead)
         self.fate: SharedFate | None = None
         if plan.job is not None:
             from entrypoint.supervise.shared_fate import SharedFate
@@ -101,6 +103,9 @@ class Daemon(Supervisor):
 
     def _post(self, answer: Answer) -> None:
         self.post(lambda now: self._answered(answer, now))
+
+    def _found_dead(self, name: str, life: int, dead: Dead) -> None:
+        self.post(lambda now: self._hollow(name, life, dead, now))
 
     def say(self, text: str) -> None:
         """A line of the runner's own."""
@@ -138,6 +143,7 @@ class Daemon(Supervisor):
             return Verdict(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}")
         finally:
             self.prober.close()
+            self.lookout.close()
             if self.fate is not None:
                 self.fate.close()
             signal.set_wakeup_fd(-1)
@@ -191,6 +197,11 @@ class Daemon(Supervisor):
         unlisted = answer.loading and isinstance(self.plan.process(answer.name).ready, FrontendProbe)
         return self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
 
+    def _hollow(self, name: str, life: int, dead: Dead, now: float) -> list[Action]:
+        if life != self.children[name].life:
+            return []
+        return self.director.hollow(name, dead, now, self.watcher.hint(name))
+
     def _signalled(self, signum: int, now: float) -> list[Action]:
         if signum == signal.SIGUSR1:
             return [Say(line) for line in self.watcher.describe()]
@@ -221,6 +232,7 @@ class Daemon(Supervisor):
                 child.finish(pid, status)
                 name = child.config.spec.name
                 self.prober.forget(name)
+                self.lookout.forget(name)
                 hint = self.watcher.hint(name)
                 self._carry_out(self.director.exited(name, exit_code(status), now, hint))
 
@@ -277,6 +289,8 @@ class Daemon(Supervisor):
         self.say(f"{name} started with pid {pid}")
         if not isinstance(spec.ready, LoadedProbe) and spec.ready.kind != "alive":
             self.prober.watch(name, spec.ready, child.life, loads=spec.log_dialect is not None)
+        if spec.vital:
+            self.lookout.watch(name, pid, spec.vital, child.life, lambda: self.director.procs[name].ready)
 
     def _drain(self, name: str) -> None:
         drain = self.plan.process(name).drain

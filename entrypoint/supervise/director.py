@@ -15,6 +15,7 @@ from entrypoint.plan import AliveProbe, Criticality, Plan
 from entrypoint.supervise import deadlines
 from entrypoint.supervise.states import (
     Action,
+    Dead,
     Drain,
     GateState,
     Kill,
@@ -24,6 +25,7 @@ from entrypoint.supervise.states import (
     Spawn,
     State,
     Verdict,
+    broken,
     describe_code,
     lost,
 )
@@ -157,6 +159,17 @@ class Director:
         if proc.spec.criticality is Criticality.CRITICAL:
             said += self._end(lost(name, code, hint), now)
         return said
+
+    def hollow(self, name: str, dead: Dead, now: float, hint: str = "") -> list[Action]:
+        """A vital process of `name` is dead and `name` itself goes on: requests to it would hang for ever."""
+        proc = self.procs[name]
+        if self.stopping is not None or proc.state is not State.RUNNING:
+            return []
+        proc.broken = True
+        verdict = broken(name, dead, hint)
+        actions = self._end(verdict, now)
+        proc.why = verdict.reason
+        return actions
 
     def gone(self, name: str, now: float) -> list[Action]:
         """Nothing of the process is left: no member of its group, no orphan."""
@@ -300,9 +313,10 @@ class Director:
         actions: list[Action] = []
         for proc in self.procs.values():
             name = proc.spec.name
-            if proc.state is State.RUNNING and self.stopping.may_stop(name, alive):
+            # What is broken answers nobody: whoever waits for its answers is better off without it.
+            if proc.state is State.RUNNING and (proc.broken or self.stopping.may_stop(name, alive)):
                 drain = proc.spec.drain
-                if drain is None or proc.ready_at is None or self.stopping.hurried:
+                if drain is None or proc.ready_at is None or proc.broken or self.stopping.hurried:
                     actions.append(self._signal_to_stop(proc, now))
                 else:
                     proc.state = State.DRAINING

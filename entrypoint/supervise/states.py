@@ -89,6 +89,8 @@ class Proc:
     drain_until: float | None = None
     kill_at: float | None = None
     killed: bool = False
+    broken: bool = False
+    """It runs, but a process of its own is dead that it cannot do without: it answers nothing any more."""
     recycling: bool = False
     """Stopped by us only to be started again at once."""
     phase: str = ""
@@ -126,6 +128,23 @@ def lost(name: str, code: int, hint: str = "") -> Verdict:
     if code == 0:
         return Verdict(ExitCode.FAILURE, f"{name} left with 0 although nobody had asked it to{hint}")
     return Verdict(code, f"{name} ended: {describe_code(code)}{hint}")
+
+
+@dataclass(frozen=True)
+class Dead:
+    """A vital process of a supervised one that is dead while that one goes on."""
+
+    title: str
+    pid: int
+    code: int | None
+    """Its exit code, 128+n for signal n; None: it was reaped before we looked."""
+
+
+def broken(name: str, dead: Dead, hint: str = "") -> Verdict:
+    """The end that a critical process causes by going on without a vital process of its own."""
+    how = "how it ended is not known" if dead.code is None else describe_code(dead.code)
+    reason = f"{name} cannot go on: its process {dead.title} (pid {dead.pid}) is dead: {how}{hint}"
+    return Verdict(dead.code or ExitCode.FAILURE, reason)
 
 
 def describe_code(code: int) -> str:

@@ -12,12 +12,53 @@ import ctypes
 import os
 import signal
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "GLM47_PROCESS"
 """Variable that names the supervised process a process belongs to."""
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What /proc/PID/stat says of a process (proc_pid_stat(5))."""
+
+    pid: int
+    comm: str
+    """Its name, also once it is dead: the first 15 bytes of what setproctitle or PR_SET_NAME gave it."""
+    dead: bool
+    """It has ended; nobody has reaped it yet."""
+    started: int
+    """Clock ticks since boot; tells apart two processes that had the same pid."""
+    status: int
+    """The wait status of a dead process of our own user; 0 for others."""
+
+
+def read_stat(pid: int) -> Stat | None:
+    """What is known of process `pid`; None when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes().decode(errors="replace")
+    except OSError:
+        return None
+    head, _, tail = text.rpartition(")")  # the name may hold anything, brackets too
+    fields = tail.split()
+    return Stat(
+        pid=pid,
+        comm=head.partition("(")[2],
+        dead=fields[0] in "ZXx",
+        started=int(fields[19]),
+        status=int(fields[49]),
+    )
+
+
+def title(pid: int) -> str:
+    """The command line's first word, which is all of it once setproctitle was used; "" when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def become_subreaper() -> None:

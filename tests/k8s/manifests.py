@@ -60,6 +60,21 @@ def overlay(name: str) -> list[Object]:
     return result
 
 
+def with_component(component: str, directory: Path, layout: str = "1p1d") -> list[Object]:
+    """A layout with an optional component, as the README says to add one."""
+    copied = directory / "k8s"
+    subprocess.run(["cp", "-r", K8S, copied], check=True)
+    (copied / "mine").mkdir()
+    kustomization = {"resources": [f"../{layout}"], "components": [f"../components/{component}"]}
+    (copied / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return build(copied / "mine")
+
+
+def operator_objects() -> list[Object]:
+    """The objects of the example for Dynamo's operator."""
+    return list(yaml.safe_load_all((K8S / "dynamo-operator" / "1p1d.yaml").read_text()))
+
+
 def of_kind(objects: list[Object], kind: str) -> list[Object]:
     return [o for o in objects if o["kind"] == kind]
 

@@ -27,10 +27,12 @@ from tests.k8s.manifests import (
     environ,
     named,
     of_kind,
+    operator_objects,
     overlay,
     pods,
     selects,
     templates,
+    with_component,
 )
 
 OLDEST = "1.29"
@@ -79,43 +81,10 @@ def test_components_are_valid(component: str, tmp_path: Path) -> None:
         schemas.check(resource, NEWEST)
 
 
-def with_component(component: str, directory: Path, layout: str = "1p1d") -> list[Object]:
-    """A layout with an optional component, as the README says to add one."""
-    copied = directory / "k8s"
-    subprocess.run(["cp", "-r", K8S, copied], check=True)
-    (copied / "mine").mkdir()
-    kustomization = {"resources": [f"../{layout}"], "components": [f"../components/{component}"]}
-    (copied / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return build(copied / "mine")
-
-
-def operator_objects() -> list[Object]:
-    return list(yaml.safe_load_all((K8S / "dynamo-operator" / "1p1d.yaml").read_text()))
-
-
 def test_operator_example_is_valid() -> None:
     for version in (OLDEST, NEWEST):
         for resource in operator_objects():
             schemas.check(resource, version)
-
-
-def test_the_schema_check_refuses() -> None:
-    """What it is there for: a misspelt field, a wrong type, in its own and in Kubernetes' part."""
-    (good,) = of_kind(overlay("multi-node"), "LeaderWorkerSet")
-    schemas.check(good, NEWEST)
-    for path, value in (
-        (("spec", "leaderWorkerTemplate", "restartPolicy"), "Always"),
-        (("spec", "leaderWorkerTemplate", "replicaz"), 1),
-        (("spec", "leaderWorkerTemplate", "size"), "2"),
-        (("spec", "leaderWorkerTemplate", "workerTemplate", "spec", "enableServiceLink"), False),
-    ):
-        (bad,) = of_kind(overlay("multi-node"), "LeaderWorkerSet")
-        at: Any = bad
-        for key in path[:-1]:
-            at = at[key]
-        at[path[-1]] = value
-        with pytest.raises(Exception, match=r"replicaz|Always|'2'|enableServiceLink"):
-            schemas.check(bad, NEWEST)
 
 
 # -- the runner's plan

@@ -53,6 +53,12 @@ def test_every_record_has_its_line() -> None:
     assert [known.key for known in KNOWN_FAILURES] == [*LINES]
 
 
+def test_a_follower_that_waits_for_its_schedulers_tells_which_one_died() -> None:
+    hint = failure_hint(["ERROR engine: Scheduler or DataParallelController 4711 terminated with -6"])
+    assert hint is not None and "engine process was killed" in hint
+    assert failure_hint(["ERROR engine: Scheduler or DataParallelController 4711 terminated with 0"]) is None
+
+
 @pytest.mark.parametrize("known", KNOWN_FAILURES, ids=lambda known: known.key)
 def test_the_line_gives_the_cause_and_the_remedy(known: object) -> None:
     record = next(other for other in KNOWN_FAILURES if other is known)

@@ -3,6 +3,9 @@
 python -m tests.support.run_plan FILE         become the pickled plan
 python -m tests.support.run_plan --each FILE  one forked runner per plan of a pickled list; prints
                                               the exit codes as JSON
+
+TEST_LOOKS=FILE: the lookout for dead processes looks a hundred times a second, and each look adds a
+byte to FILE: `.`, or `!` when it found one.
 """
 
 from __future__ import annotations
@@ -46,7 +49,25 @@ def _collect(running: dict[int, int], codes: dict[int, int]) -> None:
     codes[running.pop(pid)] = os.waitstatus_to_exitcode(status)
 
 
+def look_often(file: Path) -> None:
+    """Only the pace is another one, and every look is counted."""
+    from entrypoint.supervise import vital
+
+    dead = vital.Tree.dead
+
+    def counted(tree: vital.Tree) -> Any:
+        found = dead(tree)
+        with file.open("ab") as looks:
+            looks.write(b"!" if found else b".")
+        return found
+
+    vital.Tree.dead = counted  # type: ignore[method-assign]
+    vital.INTERVAL = 0.01
+
+
 if __name__ == "__main__":
+    if "TEST_LOOKS" in os.environ:
+        look_often(Path(os.environ["TEST_LOOKS"]))
     if sys.argv[1] == "--each":
         print(json.dumps(each(pickle.loads(Path(sys.argv[2]).read_bytes()))))
     else:

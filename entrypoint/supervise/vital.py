@@ -1,0 +1,133 @@
+"""Watches the processes that an engine starts for itself and cannot do without.
+
+SGLang 0.5.6.post2's main process does not notice that a scheduler of its own was killed or aborted: it goes
+on as if nothing had happened, and requests hang for ever. The kernel keeps the dead process as a zombie, with
+its name and exit status, until its parent asks for it; a parent that asks and yet goes on is seen by the
+process being gone.
+
+Everything here happens in a thread of its own per engine: a walk over an engine's threads takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from entrypoint.supervise import tree
+from entrypoint.supervise.child import exit_code
+from entrypoint.supervise.states import Dead
+
+INTERVAL = 2.0
+"""Seconds between two looks."""
+LOOKS = 6
+"""Looks in a row that must find a process dead. An engine that notices by itself ends within 6 s: its own
+end tells more. Looks instead of seconds: a container that was paused has not had its time."""
+ALL = 30
+"""Once the engine is ready, every so manyth look is for new processes too; the others only for known ones."""
+COMM = 15
+"""Bytes that the kernel keeps of a process's name."""
+
+
+@dataclass
+class _Process:
+    """One vital process, as long as it has been known."""
+
+    title: str
+    pid: int
+    started: int
+    code: int | None = None
+    looks: int = 0
+    """How often in a row it was found dead."""
+
+
+@dataclass
+class Tree:
+    """The vital processes below process `pid`. Reads /proc, nothing else."""
+
+    pid: int
+    vital: tuple[str, ...]
+    looks: int = LOOKS
+    _known: dict[tuple[int, int], _Process] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._short = {title.encode()[:COMM].decode(errors="replace"): title for title in self.vital}
+
+    def find(self) -> None:
+        """Look for vital processes that are not known yet, dead or alive."""
+        self._walk(self.pid, "")
+
+    def _walk(self, pid: int, above: str) -> None:
+        # The children first: one that its parent forked under its title is then compared with that title.
+        children = tree.children(pid)
+        stat = tree.read_stat(pid)
+        if stat is None:
+            return
+        key = (pid, stat.started)
+        # A process that has its parent's name is a copy that the parent made for a task of its own.
+        if stat.comm in self._short and stat.comm != above and key not in self._known:
+            title, least = tree.title(pid), self._short[stat.comm]
+            self._known[key] = _Process(title if title.startswith(least) else least, *key)
+        for child in children:
+            self._walk(child, stat.comm)
+
+    def dead(self) -> Dead | None:
+        """The vital process that was found dead often enough, the one with the most telling end first."""
+        main = tree.read_stat(self.pid)
+        if main is None or main.dead:
+            return None  # that end is the runner's to see
+        for process in self._known.values():
+            self._look(process)
+        found = [p for p in self._known.values() if p.looks >= self.looks]
+        found.sort(key=lambda p: (not p.code, p.code is None))
+        return Dead(found[0].title, found[0].pid, found[0].code) if found else None
+
+    def _look(self, process: _Process) -> None:
+        stat = tree.read_stat(process.pid)
+        same = stat is not None and stat.started == process.started
+        if same and stat is not None and stat.dead:
+            process.code = exit_code(stat.status)
+        elif same:
+            return
+        process.looks += 1
+
+
+class Lookout:
+    """One thread per process that has vital processes of its own; what it finds goes to `report`."""
+
+    def __init__(self, report: Callable[[str, int, Dead], None]) -> None:
+        self._report = report
+        self._ends: dict[str, threading.Event] = {}
+
+    def watch(
+        self, name: str, pid: int, vital: tuple[str, ...], life: int, settled: Callable[[], bool]
+    ) -> None:
+        """Watch process `name`; `settled` tells whether it has started all that it needs."""
+        self.forget(name)
+        end = self._ends[name] = threading.Event()
+        arguments = (name, Tree(pid, vital), life, settled, end)
+        threading.Thread(target=self._run, args=arguments, name=f"vital-{name}", daemon=True).start()
+
+    def forget(self, name: str) -> None:
+        """Stop watching `name`, if it was watched."""
+        if (end := self._ends.pop(name, None)) is not None:
+            end.set()
+
+    def close(self) -> None:
+        """Stop watching everything."""
+        for name in [*self._ends]:
+            self.forget(name)
+
+    def _run(
+        self, name: str, below: Tree, life: int, settled: Callable[[], bool], end: threading.Event
+    ) -> None:
+        quiet = 0
+        while not end.wait(INTERVAL):
+            # The first look after it has settled is for new ones too.
+            quiet = quiet + 1 if settled() else 0
+            if quiet == 0 or quiet % ALL == 1:
+                below.find()
+            dead = below.dead()
+            if dead is not None:
+                self._report(name, life, dead)
+                return
