@@ -159,14 +159,16 @@ class Pod:
 class Cluster:
     """The objects of one overlay in a namespace of their own."""
 
-    def __init__(self, kubernetes: Kubernetes, endings: Endings, objects: list[Object], image: str) -> None:
+    def __init__(
+        self, kubernetes: Kubernetes, endings: Endings, objects: list[Object], images: Mapping[str, str]
+    ) -> None:
         self.kubernetes = kubernetes
         self.endings = endings
         self.objects = objects
         self.namespace = f"test-{uuid.uuid4().hex[:6]}"
         self.path = f"/api/v1/namespaces/{self.namespace}"
         """Of this namespace in the API."""
-        self._image = image
+        self._images = images
 
     def kubectl(self, *words: str, check: bool = True, timeout: float = 60) -> str:
         """One kubectl command in this namespace."""
@@ -178,21 +180,25 @@ class Cluster:
         wait_for(lambda: self.kubernetes.get(account), 30, "the namespace's service account is there")
         groups = manifests.of_kind(self.objects, "LeaderWorkerSet")
         rest = [o for o in self.objects if o not in groups]
-        self.kubernetes.apply([self._fitted(o) for o in rest], self.namespace)
+        self.apply(rest)
         for group in groups:
             self.kubernetes.apply([_headless(group)], self.namespace)
             self.start_group(group["metadata"]["name"])
 
+    def apply(self, objects: list[Object]) -> None:
+        """More objects, as this cluster can have them."""
+        self.kubernetes.apply([self._fitted(o) for o in objects], self.namespace)
+
     def start_group(self, name: str) -> None:
         """The pods of a LeaderWorkerSet, of which no controller is here."""
         made = manifests.pods([manifests.named(self.objects, "LeaderWorkerSet", name)], self.namespace)
-        self.kubernetes.apply([self._fitted(_pod(spec, name)) for spec in made], self.namespace)
+        self.apply([_pod(spec, name) for spec in made])
 
     def start_pod(self, spec: PodSpec, name: str) -> Pod:
         """A pod by itself, which no Service selects, of a component of its own called `name`."""
         spec.labels = {**spec.labels, COMPONENT: name}
         spec.name = name
-        self.kubernetes.apply([self._fitted(_pod(spec, ""))], self.namespace)
+        self.apply([_pod(spec, "")])
         (made,) = self.of(name)
         return made
 
@@ -201,10 +207,12 @@ class Cluster:
         o: Object = json.loads(json.dumps(given))
         if o["kind"] == "PodDisruptionBudget":
             o["apiVersion"] = "policy/v1beta1"
-        for template in [t for _, t in manifests.templates([o])] + ([o] if o["kind"] == "Pod" else []):
+        templates = [template for _, template in manifests.templates([o])]
+        if o["kind"] in ("Job", "Pod"):
+            templates.append(o["spec"].get("template", o))
+        for template in templates:
             for container in template["spec"]["containers"]:
-                assert container["image"].startswith("glm47-runner:")
-                container["image"] = self._image
+                container["image"] = self._images[container["image"].rpartition(":")[0]]
                 container["resources"]["requests"]["cpu"] = "10m"
         return o
 
@@ -287,10 +295,10 @@ def _headless(group: Object) -> Object:
 
 
 @contextmanager
-def cluster(kubernetes: Kubernetes, image: str, overlay: str) -> Iterator[Cluster]:
-    """k8s/<overlay>, applied."""
+def cluster(kubernetes: Kubernetes, images: Mapping[str, str], overlay: str) -> Iterator[Cluster]:
+    """k8s/<overlay>, applied; `images`: the image under test by the name in the manifests."""
     with Endings() as endings:
-        made = Cluster(kubernetes, endings, manifests.overlay(overlay), image)
+        made = Cluster(kubernetes, endings, manifests.overlay(overlay), images)
         try:
             made.start()
             yield made

@@ -1,4 +1,4 @@
-"""The pods run in an image of their own tag, built as the container tests build theirs, on a real cluster."""
+"""The pods run on a real cluster, in images of their own tag, built as the container tests build theirs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ __all__ = ["base", "engine"]
 
 
 @pytest.fixture(scope="session")
-def image(base: str) -> str:
-    """The image that the pods run."""
-    tag = "glm47-runner:k8s-test"
-    done = build(tag, f"--build-arg=BASE_IMAGE={base}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return tag
+def images(base: str) -> dict[str, str]:
+    """The images of the pods, by the names that the manifests give them."""
+    made = {}
+    for name, target in (("glm47-runner", ()), ("glm47-runner-bench", ("--target=bench",))):
+        made[name] = f"{name}:k8s-test"
+        done = build(made[name], f"--build-arg=BASE_IMAGE={base}", *target)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return made
 
 
 @pytest.fixture(scope="session")

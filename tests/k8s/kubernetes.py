@@ -227,15 +227,19 @@ class Kubernetes:
 
     def _names(self) -> list[tuple[str, str]]:
         """Services that have an address, and the pods of those that have none."""
-        found = []
+        found, headless = [], set()
         for service in self.items("/api/v1/services"):
             if service["spec"].get("clusterIP", "None") != "None":
                 found.append((_full_name(service), service["spec"]["clusterIP"]))
+            else:
+                headless.add(_full_name(service))
         for endpoints in self.items("/api/v1/endpoints"):
+            name = _full_name(endpoints)
             for subset in endpoints.get("subsets", ()):
-                for address in subset.get("addresses", ()):
+                for address in subset.get("addresses", ()) if name in headless else ():
+                    found.append((name, address["ip"]))
                     if "hostname" in address:
-                        found.append((f"{address['hostname']}.{_full_name(endpoints)}", address["ip"]))
+                        found.append((f"{address['hostname']}.{name}", address["ip"]))
         return sorted(found)
 
     # -- taking it down

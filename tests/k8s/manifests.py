@@ -96,8 +96,6 @@ class PodSpec:
     spec: Object
     environ: Mapping[str, str] = field(default_factory=dict)
     """What the controller injects besides (LeaderWorkerSet)."""
-    aliases: tuple[str, ...] = ()
-    """Names under which it is found, besides those of Services."""
     claims: Mapping[str, Object] = field(default_factory=dict)
     """Specs of the volumes that come from volumeClaimTemplates, by volume name."""
 
@@ -159,8 +157,7 @@ def _group(owner: Object, template: Object, index: int, namespace: str) -> list[
             "LWS_WORKER_INDEX": str(rank),
         }
         claims = group.get("volumeClaimTemplates", [])
-        aliases = (f"{pod}.{name}.{NAMESPACE}",)
-        made.append(_pod(pod, name, template, claims, environ=environ, aliases=aliases))
+        made.append(_pod(pod, name, template, claims, environ=environ))
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import time
@@ -24,9 +25,9 @@ GRACE_OF_THE_MOCKER = 15.0
 
 
 @pytest.fixture(scope="module")
-def running(kubernetes: Kubernetes, image: str) -> Iterator[Cluster]:
+def running(kubernetes: Kubernetes, images: dict[str, str]) -> Iterator[Cluster]:
     """1p2d with the mocker, ready."""
-    with cluster(kubernetes, image, "mocker/1p2d") as made:
+    with cluster(kubernetes, images, "mocker/1p2d") as made:
         made.until_ready()
         yield made
 
@@ -46,9 +47,9 @@ def one(cluster: Cluster, component: str, **changes: Any) -> Pod:
 # -- 1p1d
 
 
-def test_1p1d(kubernetes: Kubernetes, image: str) -> None:
+def test_1p1d(kubernetes: Kubernetes, images: dict[str, str]) -> None:
     """It answers; its pods are as locked down as they say; each leaves with 0, well within its grace."""
-    with cluster(kubernetes, image, "mocker/1p1d") as made:
+    with cluster(kubernetes, images, "mocker/1p1d") as made:
         made.until_ready()
         assert answer(made.url()).strip()
         pods = made.pods
@@ -191,15 +192,40 @@ def test_worker_that_dies_ends_its_pod(running: Cluster) -> None:
     assert pod.ended[0].code == 137 and "decode" in pod.message
 
 
+# -- a benchmark
+
+
+def test_bench_job(running: Cluster) -> None:
+    """k8s/bench measures the deployment in its namespace, and leaves its report in the claim."""
+    objects = manifests.build(manifests.K8S / "bench")
+    (job,) = manifests.of_kind(objects, "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["args"][container["args"].index("full")] = "quick"
+    # The layouts with the mocker have no such claim: their model is in the image.
+    model = copy.deepcopy(manifests.named(objects, "PersistentVolumeClaim", "glm47-bench-reports"))
+    model["metadata"]["name"] = "glm47-model"
+    running.apply([*objects, model])
+    path = f"/apis/batch/v1/namespaces/{running.namespace}/jobs/glm47-bench"
+
+    def status() -> dict[str, int]:
+        return {"succeeded": 0, "failed": 0, **(running.kubernetes.get(path) or {}).get("status", {})}
+
+    running.until(lambda: status()["succeeded"] or status()["failed"], "the job ends")
+    told = running.kubectl("logs", "job/glm47-bench")
+    print(told)
+    assert status()["succeeded"] == 1, told
+    assert told.strip().splitlines()[-1].startswith("/reports/")
+
+
 # -- several nodes
 
 
-def test_multi_node_group(kubernetes: Kubernetes, image: str) -> None:
+def test_multi_node_group(kubernetes: Kubernetes, images: dict[str, str]) -> None:
     """Leader and follower find their place; a lost follower takes the group with it, and it comes back.
 
     The test stands in for LeaderWorkerSet's controller.
     """
-    with cluster(kubernetes, image, "mocker/multi-node") as made:
+    with cluster(kubernetes, images, "mocker/multi-node") as made:
         made.until_ready()
         assert answer(made.url()).strip()
         leader, follower = made.of("prefill")
