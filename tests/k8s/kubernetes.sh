@@ -9,6 +9,7 @@ version=1.20.5+really1.20.2-1.1+deb12u1
 go=1.19
 suite=bookworm
 commands=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
+here=$(dirname "$(readlink -f "$0")")
 recipe=$(sha256sum "$0" | cut -c 1-12)
 root=${GLM47_KUBERNETES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/glm47-runner}
 result=$root/kubernetes-$recipe
@@ -22,24 +23,19 @@ if [ -d "$result" ]; then
 	exit 0
 fi
 
-# The machine's own mirror of Debian. apt-get fills in the words with a $.
-# shellcheck disable=SC2016
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
-if [ -z "$mirror" ]; then
-	echo "cannot build Kubernetes: no Debian mirror is configured" >&2
-	exit 1
-fi
 work=$(mktemp -d "$root/build.XXXXXX")
 trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-mkdir -p "$work/lists/partial" "$work/archives/partial" "$work/bin"
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-printf "%s [signed-by=$keyring] $mirror $suite main\n" deb deb-src >"$work/sources.list"
-apt=(-qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
-	-o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work" -o APT::Sandbox::User=root)
+mkdir "$work/bin"
+# shellcheck source=tests/k8s/debian.sh
+. "$here/debian.sh"
+apt=()
+if ! debian "$work" "$suite" deb deb-src; then
+	echo "cannot build Kubernetes: no Debian mirror is configured, or it does not answer" >&2
+	exit 1
+fi
 
 fetch() {
 	cd "$work"
-	apt-get "${apt[@]}" update
 	apt-get "${apt[@]}" download "golang-$go-go" "golang-$go-src"
 	for package in golang-*.deb; do
 		dpkg-deb -x "$package" "$work/go"

@@ -18,24 +18,16 @@ if [ -x "$cache/usr/bin/kustomize" ]; then
 	echo "$cache/usr/bin/kustomize"
 	exit 0
 fi
-# The machine's own mirror of Debian. apt-get fills in the words with a $.
-# shellcheck disable=SC2016
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
-if [ -z "$mirror" ]; then
-	echo "cannot get kustomize: no Debian mirror is configured: put kustomize on PATH" >&2
-	exit 1
-fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# apt drops privileges for its downloads.
-chmod 0755 "$work"
-mkdir -p "$work/lists/partial" "$work/archives/partial"
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-echo "deb [signed-by=$keyring] $mirror $suite main" >"$work/sources.list"
-apt=(-qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
-	-o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work" -o APT::Sandbox::User=root)
+# shellcheck source=tests/k8s/debian.sh
+. tests/k8s/debian.sh
+apt=()
+if ! debian "$work" "$suite" deb; then
+	echo "cannot get kustomize: no Debian mirror is configured, or it does not answer: put kustomize on PATH" >&2
+	exit 1
+fi
 {
-	apt-get "${apt[@]}" update
 	(cd "$work" && apt-get "${apt[@]}" download kustomize)
 	dpkg-deb -x "$work"/kustomize_*.deb "$work/unpacked"
 	mv "$work/unpacked/usr" "$cache/"
