@@ -297,7 +297,8 @@ class Plan:
     termination_log: str | None
     source_patch: SourcePatch | None = None
     fresh_dirs: tuple[str, ...] = ()
-    """Directories that are emptied first: what an earlier run registered there is stale."""
+    """Dynamo's file stores that are this run's own: emptied first, since what an earlier run registered there
+    is stale, and kept from expiring while the workers live."""
     needs_model: bool = False
     """A process of this container reads the model directory."""
     needs_weights: bool = False

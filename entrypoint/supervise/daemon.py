@@ -25,6 +25,7 @@ from entrypoint.plan import FrontendProbe, LoadedProbe, Plan, Withdrawal
 from entrypoint.supervise import polling, report, tree
 from entrypoint.supervise.child import Child, SpawnError, exit_code, group_config
 from entrypoint.supervise.director import Director
+from entrypoint.supervise.file_store import Keeper
 from entrypoint.supervise.options import DaemonOptions
 from entrypoint.supervise.output import Output, make_pipe
 from entrypoint.supervise.probing import Answer, Prober
@@ -74,6 +75,8 @@ class Daemon(Supervisor):
         self.heartbeat = time.monotonic()
         self.prober = Prober(self._post)
         self.lookout = Lookout(self._found_dead)
+        # A worker that dies stops the container, so until then all of them live.
+        self.keeper = Keeper(plan.fresh_dirs, lambda: self.director.stopping is None)
         self.fate: SharedFate | None = None
         if plan.job is not None:
             from entrypoint.supervise.shared_fate import SharedFate
@@ -133,6 +136,7 @@ class Daemon(Supervisor):
         try:
             self._turn(0.0)
             after_first_spawn()
+            self.keeper.start()
             if self.fate is not None:
                 self.fate.start()
             while not self.director.finished:
@@ -144,6 +148,7 @@ class Daemon(Supervisor):
         finally:
             self.prober.close()
             self.lookout.close()
+            self.keeper.close()
             if self.fate is not None:
                 self.fate.close()
             signal.set_wakeup_fd(-1)

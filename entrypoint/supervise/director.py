@@ -38,6 +38,8 @@ RESTART_RESET = 60.0
 """A server that stayed ready this long starts counting its restarts anew."""
 BACKOFF_FIRST = 0.5
 BACKOFF_MAX = 30.0
+MAX_RECYCLES = 2
+"""Restarts of a frontend that does not list the model: after that it is its worker that is not registered."""
 LEFTOVER_GRACE = 5.0
 """What an ended process left behind gets this long between TERM and KILL."""
 
@@ -129,7 +131,7 @@ class Director:
         if not ready:
             return [Say(f"{name} is not ready any more: {why}")]
         first = proc.ready_at is None
-        proc.ready_at = now
+        proc.ready_at, proc.recycles = now, 0
         took = now - (proc.spawned_at or now)
         said: list[Action] = [Say(f"{name} is ready" + (f" after {took:.1f} s" if first else " again"))]
         return said + self.tick(now)
@@ -183,6 +185,8 @@ class Director:
         if proc.recycling:
             proc.recycling = False
             proc.restarts_total += 1
+            # What was asked of the last life says nothing of the next.
+            proc.unlisted_since = None
             proc.state, proc.start_again_at = State.BACKOFF, now
             return self.tick(now)
         return self._restart(proc, now)
@@ -283,12 +287,14 @@ class Director:
         limit = proc.spec.unlisted_timeout
         if since is None or limit is None or now < since + limit:
             return []
+        name, what = proc.spec.name, f"the model {limit:g} s after its worker was ready ({proc.why})"
+        if proc.recycles >= MAX_RECYCLES:
+            reason = f"{name} does not list {what}, nor did it before {proc.recycles} restarts: start again"
+            return self._end(Verdict(ExitCode.TEMPFAIL, reason), now)
         proc.recycling = True
+        proc.recycles += 1
         proc.state, proc.kill_at = State.STOPPING, now + proc.spec.grace
-        text = (
-            f"{proc.spec.name} does not list the model {limit:g} s after its worker was ready "
-            f"({proc.why}): it is restarted"
-        )
+        text = f"{name} does not list {what}: it is restarted"
         return [Say(text), Signal(proc.spec.name, proc.spec.stop_signal)]
 
     # -- stop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,6 +76,24 @@ def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
         assert runner.wait(40) == 0
         code, answer = long.result(1)
         assert code == 200 and answer["usage"]["completion_tokens"] == 300
+
+
+def test_a_worker_that_is_held_up_keeps_its_registration(tmp_path: Path) -> None:
+    """Dynamo takes a worker that was silent for 10 s for dead, and it never registers again by itself."""
+    ports = free_ports()
+    with run(tmp_path / "run", ("demo",), **ports) as runner:
+        runner.wait_for("Ctrl-C stops it", 60)
+        keys = [path for path in (tmp_path / "run/store").rglob("*") if path.is_file()]
+        assert keys
+        engine = runner.status_of("aggregated")["pid"]
+        os.kill(engine, signal.SIGSTOP)
+        for _ in range(130):
+            time.sleep(0.1)
+            assert all(path.exists() for path in keys)
+        os.kill(engine, signal.SIGCONT)
+        ready(runner)
+        assert chat(ports["GLM47_HTTP_PORT"])[0] == 200
+        assert runner.status_of("frontend")["restarts"] == 0
 
 
 def metrics(port: str) -> str:

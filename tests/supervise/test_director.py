@@ -265,6 +265,30 @@ def test_a_frontend_that_never_lists_the_model_is_started_anew_without_costing_a
     assert d.procs["frontend"].restarts_total == 1
 
 
+def test_a_worker_that_no_frontend_ever_lists_ends_the_container() -> None:
+    """Its registration is lost, and it will not make another: only a new start helps."""
+    d = begin(process("aggregated", ready=PROBE), server("frontend", ready=PROBE, unlisted_timeout=4.0))
+    d.tick(0.0)
+    d.spawned("aggregated", 1, 0.0)
+    d.spawned("frontend", 2, 0.0)
+    d.health("aggregated", True, "", 0.0)
+    now = 0.0
+    for _ in range(2):
+        d.health("frontend", False, "not listed", now, unlisted=True)
+        now += 4.0
+        assert signalled(d.tick(now)) == ["frontend"]
+        d.exited("frontend", 0, now)
+        # It runs from here on, and what was found out about its last life does not count.
+        assert spawned(d.gone("frontend", now)) == ["frontend"]
+        assert signalled(d.tick(now)) == []
+        d.spawned("frontend", 3, now)
+    assert d.verdict is None
+    d.health("frontend", False, "not listed", now, unlisted=True)
+    d.tick(now + 4.0)
+    assert d.verdict is not None and d.verdict.code == 75
+    assert "nor did it before 2 restarts" in d.verdict.reason
+
+
 def test_a_frontend_that_lists_the_model_but_is_still_warming_up_is_left_alone() -> None:
     d = begin(
         process("aggregated", ready=PROBE),
