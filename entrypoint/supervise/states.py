@@ -92,9 +92,9 @@ class Proc:
     broken: bool = False
     """It runs, but a process of its own is dead that it cannot do without: it answers nothing any more."""
     recycling: bool = False
+    """Stopped by us only to be started again at once."""
     recycles: int = 0
     """How often in a row that was done in vain."""
-    """Stopped by us only to be started again at once."""
     phase: str = ""
 
     @property

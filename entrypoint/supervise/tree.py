@@ -30,6 +30,7 @@ class Stat:
     """Its name, also once it is dead: the first 15 bytes of what setproctitle or PR_SET_NAME gave it."""
     dead: bool
     """It has ended; nobody has reaped it yet."""
+    parent: int
     started: int
     """Clock ticks since boot; tells apart two processes that had the same pid."""
     status: int
@@ -48,6 +49,7 @@ def read_stat(pid: int) -> Stat | None:
         pid=pid,
         comm=head.partition("(")[2],
         dead=fields[0] in "ZXx",
+        parent=int(fields[1]),
         started=int(fields[19]),
         status=int(fields[49]),
     )
@@ -82,16 +84,8 @@ def children(pid: int | None = None) -> list[int]:
 
 
 def _children_by_scan(parent: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == parent:
-                found.append(int(entry.name))
-    return found
+    stats = (read_stat(int(entry.name)) for entry in Path("/proc").iterdir() if entry.name.isdigit())
+    return [stat.pid for stat in stats if stat is not None and stat.parent == parent]
 
 
 def group_alive(pgid: int) -> bool:

@@ -303,10 +303,5 @@ def cluster(kubernetes: Kubernetes, images: Mapping[str, str], overlay: str) -> 
             made.start()
             yield made
         finally:
-            words = ("--all", "--force", "--grace-period=0", "--wait=false")
-            made.kubectl("delete", "deployments,statefulsets,jobs,pods", *words, check=False)
+            kubernetes.delete_pods(made.namespace)
             kubernetes.kubectl("delete", "namespace", made.namespace, "--wait=false", check=False)
-            # Without its API object a pod gets all of its grace.
-            pods = ("ps", "--quiet", "--filter", f"label=io.kubernetes.pod.namespace={made.namespace}")
-            if left := docker(*pods).stdout.split():
-                docker("rm", "--force", "--volumes", *left, check=False)

@@ -149,7 +149,7 @@ class Kubernetes:
             "--conntrack-tcp-timeout-close-wait=0", "--iptables-min-sync-period=100ms",
             "--metrics-bind-address=", "--healthz-bind-address=",
         )  # fmt: skip
-        self._stack.callback(self._delete_pods)
+        self._stack.callback(self.delete_pods)
         self._run(
             "dnsmasq", _program("dnsmasq"),
             "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root",
@@ -244,14 +244,17 @@ class Kubernetes:
 
     # -- taking it down
 
-    def _delete_pods(self) -> None:
-        """Whatever runs goes without grace."""
+    def delete_pods(self, namespace: str | None = None) -> None:
+        """Whatever runs in a namespace, or in any, goes without grace."""
+        where, label = "--all-namespaces", "io.kubernetes.pod.name"
+        if namespace is not None:
+            where, label = f"--namespace={namespace}", f"io.kubernetes.pod.namespace={namespace}"
         self.kubectl(
-            "delete", "deployments,statefulsets,jobs,pods", "--all", "--all-namespaces", "--force",
+            "delete", "deployments,statefulsets,jobs,pods", "--all", where, "--force",
             "--grace-period=0", "--wait=false", check=False,
         )  # fmt: skip
-        pods = ("ps", "--all", "--quiet", "--filter", "label=io.kubernetes.pod.name")
-        if left := docker(*pods).stdout.split():
+        # Without its API object a pod gets all of its grace.
+        if left := docker("ps", "--all", "--quiet", f"--filter=label={label}").stdout.split():
             docker("rm", "--force", "--volumes", *left, check=False)
 
     def _mounts(self) -> list[str]:
