@@ -1,8 +1,8 @@
 """What is installed for the engine: its interpreter, the versions beside it, the servers' executables.
 
-Versions are read from the names of ``*.dist-info`` directories, which takes a few milliseconds; only when
-those do not tell (an editable install, an unusual layout) the interpreter is asked once, and even then the
-engine is not imported.
+Versions are read from the names of ``*.dist-info`` directories, sglang's place from there and from ``.pth``
+files: a few milliseconds. Only when those do not tell (an unusual layout) the interpreter is asked once, and
+even then the engine is not imported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from entrypoint.facts import EngineFacts
@@ -118,9 +118,24 @@ def read_site(directories: Iterable[Path]) -> dict[str, str | None]:
             key = names.get(re.sub(r"[.-]+", "_", match["name"]).lower()) if match else None
             if match and key is not None:
                 found.setdefault(key, match["version"])
-        if "sglang" in entries and (directory / "sglang" / "__init__.py").is_file():
-            found.setdefault("sglang_dir", str(directory / "sglang"))
+        for place in (directory, *_linked(directory, entries)) if "sglang_dir" not in found else ():
+            if (place / "sglang" / "__init__.py").is_file():
+                found.setdefault("sglang_dir", str(place / "sglang"))
     return found
+
+
+def _linked(directory: Path, entries: Iterable[str]) -> Iterator[Path]:
+    """The directories that the .pth files of a site directory add to it, as Python's `site` reads them."""
+    for entry in sorted(entries):
+        if not entry.endswith(".pth") or entry.startswith("."):
+            continue
+        try:
+            lines = (directory / entry).read_text().splitlines()
+        except (OSError, ValueError):
+            continue
+        for line in map(str.strip, lines):
+            if line and not line.startswith(("#", "import ", "import\t")):
+                yield directory / line
 
 
 def ask(python: str) -> dict[str, str | None]:

@@ -21,6 +21,13 @@ def executable(path: Path, text: str = "#!/bin/sh\n") -> Path:
     return path
 
 
+def sglang_source(directory: Path) -> Path:
+    package = directory / "sglang"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise SystemExit('the engine must not be imported')\n")
+    return package
+
+
 @pytest.fixture
 def venv(tmp_path: Path) -> Path:
     """A virtual environment as the image has it, with an interpreter that must not be needed."""
@@ -48,18 +55,30 @@ def test_versions_are_read_without_starting_the_interpreter(venv: Path) -> None:
     assert not (venv / "bin/python3.asked").exists()
 
 
-def test_an_editable_sglang_is_found_by_asking(tmp_path: Path) -> None:
+@pytest.mark.parametrize("link", ["{source}\n", "# here\nimport os\n\n../../../../sgl-workspace/python\n"])
+def test_an_editable_sglang_is_found_without_asking(venv: Path, link: str) -> None:
     """As in the image: sglang is installed from a source tree elsewhere, by a .pth file."""
+    site = venv / "lib/python3.12/site-packages"
+    (site / "sglang/__init__.py").unlink()
+    source = sglang_source(venv.parent / "sgl-workspace/python")
+    (site / "__editable__.sglang.pth").write_text(link.format(source=source.parent))
+    (site / "distutils-precedence.pth").write_bytes(b"\xff\n")
+    found = engine_facts.gather(str(venv / "bin/python3"), {"PATH": "/nowhere"})
+    assert found.sglang_dir is not None
+    assert Path(found.sglang_dir).samefile(source)
+    assert not (venv / "bin/python3.asked").exists()
+
+
+def test_a_site_that_does_not_tell_is_asked_about(tmp_path: Path) -> None:
+    """An editable install whose .pth file is code, as setuptools writes it for an uncommon layout."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     site = next((tmp_path / "venv/lib").glob("python3*/site-packages"))
     for name, version in (("ai_dynamo", "0.8.1"), ("sglang", "0.5.6.post2")):
         info = site / f"{name}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    source = tmp_path / "sgl-workspace/sglang/python/sglang"
-    source.mkdir(parents=True)
-    (source / "__init__.py").write_text("raise SystemExit('the engine must not be imported')\n")
-    (site / "sglang.pth").write_text(f"{source.parent}\n")
+    source = sglang_source(tmp_path / "sgl-workspace/sglang/python")
+    (site / "sglang.pth").write_text(f"import sys; sys.path.append({str(source.parent)!r})\n")
     found = engine_facts.gather(str(tmp_path / "venv/bin/python"), dict(os.environ))
     assert (found.dynamo, found.sglang) == ("0.8.1", "0.5.6.post2")
     assert found.sglang_dir == str(source)
