@@ -179,10 +179,14 @@ def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], st
     listener = health.listen(plan.health_host, plan.health_port)
     for directory in plan.fresh_dirs:
         shutil.rmtree(directory, ignore_errors=True)
-    tree.become_subreaper()
+    warnings = list(plan.warnings)
+    try:
+        tree.become_subreaper()
+    except OSError as error:
+        warnings.append(f"what a process leaves behind may outlive it: {error}: run as PID 1 if you can")
     daemon = Daemon(plan, environ, on_ready)
     daemon.say(report.describe(plan))
-    for warning in plan.warnings:
+    for warning in warnings:
         daemon.say(f"warning: {warning}")
     for note in plan.notes:
         daemon.say(note)

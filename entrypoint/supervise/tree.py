@@ -34,7 +34,7 @@ class Stat:
     started: int
     """Clock ticks since boot; tells apart two processes that had the same pid."""
     status: int
-    """The wait status of a dead process of our own user; 0 for others."""
+    """The wait status of a dead process of our own user; 0 for others, and in some emulators."""
 
 
 def read_stat(pid: int) -> Stat | None:
@@ -51,7 +51,7 @@ def read_stat(pid: int) -> Stat | None:
         dead=fields[0] in "ZXx",
         parent=int(fields[1]),
         started=int(fields[19]),
-        status=int(fields[49]),
+        status=int(fields[49]) if len(fields) > 49 else 0,
     )
 
 
@@ -64,9 +64,14 @@ def title(pid: int) -> str:
 
 
 def become_subreaper() -> None:
-    """Let orphaned descendants become our children. Raises OSError where the kernel refuses."""
+    """Let orphaned descendants become our children, as PID 1's do by themselves.
+
+    Raises OSError where that cannot be had: an emulator of another architecture knows nothing of the call.
+    """
+    if os.getpid() == 1:
+        return
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (1, 0, 0, 0))) != 0:
         errno = ctypes.get_errno()
         raise OSError(errno, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(errno)}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.container.harness import DEMO_MODEL, MOCKER
 
@@ -50,6 +51,7 @@ def bash(script: str) -> tuple[str, ...]:
 CLICK = "import click; print(click.__version__)"
 HARD = ("--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 READ_ONLY = ("--read-only", "--tmpfs", "/tmp")
+NO_SUBREAPER = ("--security-opt", f"seccomp={Path(__file__).with_name('no-subreaper.json')}")
 JETSTREAM = "http://127.0.0.1:8222/healthz?js-enabled-only=true"
 
 ENDS = [
@@ -109,6 +111,8 @@ SERVES = [
     Serves("no-capabilities", SINGLE, HARD, answers=True),
     Serves("all-of-it", SINGLE, (*READ_ONLY, *HARD, "--user", "12345", "--pids-limit", "300"), answers=True),
     Serves("with-init", SINGLE, ("--init",), answers=True),
+    Serves("no-subreaper", SINGLE, NO_SUBREAPER, answers=True),
+    Serves("no-subreaper-with-init", SINGLE, ("--init", *NO_SUBREAPER), output="may outlive it"),
     # -- settings
     Serves("other-name", {**SINGLE, "GLM47_SERVED_MODEL_NAME": "zai-org/GLM-4.7"},
            inside=("glm47-runner", "smoke", "http://127.0.0.1:8000")),
