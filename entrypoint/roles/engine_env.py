@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from entrypoint import own_questions
 from entrypoint.roles.context import LOOPBACK, Context
 
 CACHES = {
@@ -48,6 +49,17 @@ def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
             ctx.add(env, name, hidden.get_secret_value())
             secret.add(name)
     return env, frozenset(secret & env.keys())
+
+
+def mark_questions(ctx: Context, env: dict[str, str], *, engine: bool) -> None:
+    """Have Dynamo's servers show which lines of their logs are about the runner's own questions.
+
+    Before 0.9 they do without being told. `engine`: the process runs SGLang.
+    """
+    if ctx.dynamo_older("0.9") or "DYN_LOGGING_CONFIG_PATH" in ctx.native:
+        return
+    if (value := own_questions.log_filter(ctx.native.get("DYN_LOG"), engine)) is not None:
+        env["DYN_LOG"] = value
 
 
 def file_store(ctx: Context) -> str:

@@ -73,6 +73,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             ctx.book.problems.append(f"cannot use {setting}: {moved}: give a port from 1 to 65535")
     host = given.value("--http-host") or ctx.native.get("DYN_HTTP_HOST", s.http_host)
     env, secret = engine_env.dynamo(ctx)
+    engine_env.mark_questions(ctx, env, engine=False)
     url = f"http://{_reachable(host)}:{number}"
     drain = _drain(ctx, url, env)
     workers = ctx.worker_roles

@@ -102,6 +102,7 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
     if not mock:
         worker_checks.check(ctx, role, given)
     env, secret = engine_env.dynamo(ctx)
+    engine_env.mark_questions(ctx, env, engine=not mock)
     if not mock:
         env.update(engine_env.engine(ctx, role))
     if rank.leader or not mock:

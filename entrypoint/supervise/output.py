@@ -24,6 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..errors import CannotWriteError
+from ..own_questions import without_own
 from .output_lines import Block, Formatter, LineSplitter, strip_escapes
 from .output_sink import QUEUE_BYTES, RETRY_AFTER, STALL_AFTER, Loss, Sink
 
@@ -237,7 +238,11 @@ class ChildOutput:
 
     def _forward(self, blocks: list[Block]) -> None:
         for block in blocks:
+            if not (block.continues or block.unfinished):
+                block = block._replace(data=without_own(block.data))
             data = block.data
+            if not data:
+                continue
             self._output.write(self.name, block)
             self._tail_size += len(data)
             self._tail.append(data)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from entrypoint.own_questions import HEADERS
 from entrypoint.plan import Drain, FrontendProbe, Probe
 from entrypoint.supervise.asking import TIMEOUT, ask, in_flight, warm_up
 
@@ -121,7 +122,7 @@ class _Clients:
                 # question: one that is kept leads to where a Service's address led when it was made.
                 once = httpx.Limits(max_keepalive_connections=0)
                 self._clients[ca_file] = httpx.Client(
-                    verify=verify, trust_env=False, timeout=TIMEOUT, limits=once
+                    verify=verify, trust_env=False, timeout=TIMEOUT, limits=once, headers=HEADERS
                 )
             return self._clients[ca_file]
 
