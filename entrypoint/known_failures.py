@@ -189,6 +189,23 @@ KNOWN_FAILURES: tuple[KnownFailure, ...] = (
 )
 
 
+_LOST_RANK = re.compile(
+    r"gloo/transport/tcp/\S+ Read error \[(?P<gloo_reset>[^\]\s]+)\]:\d+: Connection reset by peer"
+    r"|gloo/transport/tcp/\S+ Connection closed by peer \[(?P<gloo_closed>[^\]\s]+)\]:\d+"
+    r"|NCCL WARN .*Connection closed by remote peer (?P<nccl_closed>[^<\s]+)<\d+>"
+    r"|NCCL WARN .*Call to \w+ (?:from|to) (?P<nccl_reset>[^<\s]+)<\d+> failed : Connection reset by peer"
+)
+"""A rank says that its connection to another one broke. A time-out is not meant: that one may live."""
+
+
+def lost_rank(lines: Iterable[str]) -> str | None:
+    """The address of the first rank whose loss the end of a log shows; None when it shows none."""
+    for line in lines:
+        if found := _LOST_RANK.search(line):
+            return next(text for text in found.groups() if text is not None)
+    return None
+
+
 def failure_hint(lines: Iterable[str]) -> str | None:
     """What is known about the failure that `lines` (a log's last ones) show; None when nothing is."""
     text = [*lines]

@@ -120,6 +120,28 @@ class Drain:
     """Done before the wait."""
 
 
+@dataclass(frozen=True)
+class HangWatch:
+    """When a worker that does not get on, although it has requests or is stopped, is called hung."""
+
+    unready: float
+    """Seconds after which it is not ready any more; 0: never."""
+    timeout: float
+    """Seconds after which its container ends (exit 75); 0: never."""
+    metrics: str | None
+    """Its page of Prometheus metrics; None: it serves none, as a follower."""
+    in_flight: str
+    """There, the gauge of requests in flight, …"""
+    begun: str
+    """… the counter of requests that came, …"""
+    answered: str
+    """… and the counter of bytes that were answered."""
+    labelled: str
+    """Only samples with this label count (`name="value"`)."""
+    waits_for_others: bool = False
+    """Its requests may wait for a worker elsewhere."""
+
+
 Probe = HttpProbe | NatsProbe | FrontendProbe | LoadedProbe | AliveProbe
 
 
@@ -160,6 +182,8 @@ class Process:
     vital: tuple[str, ...] = ()
     """What the titles of those of its child processes begin with that it cannot do without. It is lost when
     one of them is dead while it goes on itself. Only for critical processes."""
+    hang: HangWatch | None = None
+    """How it is seen that it does not get on; None: nobody looks. Only for processes with `vital` ones."""
     unlisted_timeout: float | None = None
     """Frontend on the file store: restart it when the model stays unlisted this long although
     every worker of this container is ready."""

@@ -57,6 +57,9 @@ _MARKS: tuple[tuple[re.Pattern[str], str, str], ...] = (
     (re.compile(r"Successfully registered LLM|Model registration succeeded"), "registered", ""),
 )
 
+_BATCH = re.compile(r"\b(?:Prefill|Decode) batch\b")
+"""Of a long prompt, each chunk."""
+
 
 @dataclass
 class Progress:
@@ -78,6 +81,8 @@ class Progress:
     last_line_at: float = -1.0
     """Last line that is a sign of life; the worker's answers to our own probes are none."""
     phase_since: float = -1.0
+    batches: int = 0
+    """Lines so far in which it says that it has begun a batch of requests."""
     _bar: tuple[str, float, int] = ("", 0.0, 0)
     """The bar being shown, when it was first seen, and its steps then."""
 
@@ -93,6 +98,8 @@ class Progress:
         self.last_line_at = now
         if self.dialect != "sglang":
             return False
+        if _BATCH.search(line):
+            self.batches += 1
         changed = self._feed_bar(line, now) if "/" in line else False
         for pattern, phase, detail in _MARKS:
             if pattern.search(line):

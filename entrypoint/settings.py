@@ -229,6 +229,21 @@ class Settings(BaseSettings):
     # -- supervision
     start_timeout: Seconds = Field(3600, description="From a worker's start to its readiness")
     stall_timeout: Seconds = Field(1800, description="Longest time without a sign of progress while loading")
+    hang_unready: float = Field(
+        10,
+        ge=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds that a worker may be stopped, or have requests and not get on with any, before "
+        "it is not ready any more; compiling does not count; 0: never",
+    )
+    hang_timeout: float = Field(
+        45,
+        ge=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="The same before its container ends (exit 75); 0: never",
+    )
     stop_timeout: Seconds = Field(60, description="Total budget of a stop, drain included")
     drain_delay: float = Field(
         0,

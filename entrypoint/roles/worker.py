@@ -8,6 +8,7 @@ from entrypoint import arguments
 from entrypoint.plan import (
     AliveProbe,
     Drain,
+    HangWatch,
     HttpProbe,
     LoadedProbe,
     Port,
@@ -21,6 +22,10 @@ from entrypoint.roles.context import ANY, LOOPBACK, Context, Part
 SYSTEM_PORT_LIMIT = 32768
 """Dynamo takes system ports below this only."""
 IN_FLIGHT = "dynamo_component_inflight_requests"
+BEGUN = "dynamo_component_requests_total"
+ANSWERED = "dynamo_component_response_bytes_total"
+GENERATE = 'dynamo_endpoint="generate"'
+"""What Dynamo (0.8.1 to 1.6.1) counts of a worker's requests, and the label of what answers them."""
 INSTANCES = "v1/instances/"
 """Where Dynamo lists its instances in etcd."""
 DRAIN_DELAY = 1.0
@@ -28,6 +33,8 @@ DRAIN_DELAY = 1.0
 STOP_GRACE = 10.0
 """Seconds from a drained worker's stop signal to KILL: SGLang takes up to 8."""
 EXTRA = {"prefill": "GLM47_PREFILL_EXTRA_ARGS", "decode": "GLM47_DECODE_EXTRA_ARGS"}
+LEADER_LAST = 5.0
+"""Seconds by which the leader of a worker on several nodes waits longer than GLM47_HANG_TIMEOUT."""
 LOADING_GRACE = 5.0
 """Seconds that a loading engine gets to leave by itself. `dynamo.sglang` looks at the signal only once its
 engine is up, up to 20 minutes later, and lists the model for some seconds even then. No request is lost."""
@@ -132,8 +139,27 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
         stall_timeout=None if mock else s.stall_timeout,
         log_dialect=None if mock else "sglang",
         vital=() if mock else sglang.VITAL,
+        hang=None if mock else _hang(ctx, rank, f"http://{reach}:{system}/metrics"),
     )
     return Part(process, (Port("system", system, system_host, role, setting), *_ports(ctx, rank)))
+
+
+def _hang(ctx: Context, rank: Rank, metrics: str) -> HangWatch | None:
+    s = ctx.settings
+    if not s.hang_unready and not s.hang_timeout:
+        return None
+    # A leader's requests also hang when another rank does: that one's runner sees more, and speaks first.
+    later = LEADER_LAST if rank.leader and rank.nnodes > 1 and s.hang_timeout else 0.0
+    return HangWatch(
+        unready=s.hang_unready,
+        timeout=s.hang_timeout + later,
+        metrics=metrics if rank.leader else None,
+        in_flight=IN_FLIGHT,
+        begun=BEGUN,
+        answered=ANSWERED,
+        labelled=GENERATE,
+        waits_for_others=rank.role != "aggregated",
+    )
 
 
 def _drain(ctx: Context, metrics: str) -> Drain | None:

@@ -52,12 +52,19 @@ def in_flight(drain: Drain, client: httpx.Client) -> float:
 
 def sum_of(text: str, metric: str) -> float:
     """The sum of all samples of `metric` in Prometheus' text format."""
-    total = 0.0
+    return samples(text, (metric,))[0] or 0.0
+
+
+def samples(text: str, metrics: tuple[str, ...], label: str = "") -> list[float | None]:
+    """The sum of all samples of each of `metrics` in Prometheus' text format that have `label`
+    (`name="value"`; empty: all have); None where there is none."""
+    totals: dict[str, float] = {}
     for line in text.splitlines():
         name, _, rest = line.partition("{") if "{" in line else line.partition(" ")
-        if name == metric:
-            total += float(rest.rpartition("}")[2].split()[0])
-    return total
+        labels, _, value = rest.rpartition("}")
+        if name in metrics and label in labels:
+            totals[name] = totals.get(name, 0.0) + float(value.split()[0])
+    return [totals.get(metric) for metric in metrics]
 
 
 def _short(error: Exception) -> str:

@@ -26,6 +26,7 @@ from entrypoint.supervise import polling, report, tree
 from entrypoint.supervise.child import Child, SpawnError, exit_code, group_config
 from entrypoint.supervise.director import Director
 from entrypoint.supervise.file_store import Keeper
+from entrypoint.supervise.hang_looks import Engine, Finding, HangLookout
 from entrypoint.supervise.options import DaemonOptions
 from entrypoint.supervise.output import Output, make_pipe
 from entrypoint.supervise.probing import Answer, Prober
@@ -75,6 +76,7 @@ class Daemon(Supervisor):
         self.heartbeat = time.monotonic()
         self.prober = Prober(self._post)
         self.lookout = Lookout(self._found_dead)
+        self.hangs = HangLookout(self._looked_at, self.prober.client)
         # A worker that dies stops the container, so until then all of them live.
         self.keeper = Keeper(plan.fresh_dirs, lambda: self.director.stopping is None)
         self.fate: SharedFate | None = None
@@ -109,6 +111,12 @@ class Daemon(Supervisor):
 
     def _found_dead(self, name: str, life: int, dead: Dead) -> None:
         self.post(lambda now: self._hollow(name, life, dead, now))
+
+    def _looked_at(self, name: str, life: int, found: Finding) -> None:
+        def event(now: float) -> list[Action]:
+            return self.director.looked_at(name, found, now) if life == self.children[name].life else []
+
+        self.post(event)
 
     def say(self, text: str) -> None:
         """A line of the runner's own."""
@@ -148,6 +156,7 @@ class Daemon(Supervisor):
         finally:
             self.prober.close()
             self.lookout.close()
+            self.hangs.close()
             self.keeper.close()
             if self.fate is not None:
                 self.fate.close()
@@ -205,7 +214,7 @@ class Daemon(Supervisor):
     def _hollow(self, name: str, life: int, dead: Dead, now: float) -> list[Action]:
         if life != self.children[name].life:
             return []
-        return self.director.hollow(name, dead, now, self.watcher.hint(name))
+        return self.director.hollow(name, dead, now, self.watcher.clues(name))
 
     def _signalled(self, signum: int, now: float) -> list[Action]:
         if signum == signal.SIGUSR1:
@@ -238,8 +247,9 @@ class Daemon(Supervisor):
                 name = child.config.spec.name
                 self.prober.forget(name)
                 self.lookout.forget(name)
-                hint = self.watcher.hint(name)
-                self._carry_out(self.director.exited(name, exit_code(status), now, hint))
+                self.hangs.forget(name)
+                clues = self.watcher.clues(name)
+                self._carry_out(self.director.exited(name, exit_code(status), now, clues))
 
     def _look_for_the_gone(self, now: float) -> None:
         leaving = [
@@ -294,8 +304,16 @@ class Daemon(Supervisor):
         self.say(f"{name} started with pid {pid}")
         if not isinstance(spec.ready, LoadedProbe) and spec.ready.kind != "alive":
             self.prober.watch(name, spec.ready, child.life, loads=spec.log_dialect is not None)
+        settled = partial(self._settled, name)
         if spec.vital:
-            self.lookout.watch(name, pid, spec.vital, child.life, lambda: self.director.procs[name].ready)
+            self.lookout.watch(name, pid, spec.vital, child.life, settled)
+        if spec.hang is not None:
+            batches = partial(self.watcher.batches, name)
+            self.hangs.watch(Engine(name, child.life, pid, spec.vital, spec.hang, settled, batches))
+
+    def _settled(self, name: str) -> bool:
+        """It has been ready: it has started all that it needs. Safe from any thread."""
+        return self.director.procs[name].ready_at is not None
 
     def _drain(self, name: str) -> None:
         drain = self.plan.process(name).drain

@@ -14,7 +14,9 @@ from entrypoint.errors import ExitCode
 from entrypoint.plan import AliveProbe, Criticality, Plan
 from entrypoint.supervise import deadlines
 from entrypoint.supervise.states import (
+    NO_CLUES,
     Action,
+    Clues,
     Dead,
     Drain,
     GateState,
@@ -27,11 +29,13 @@ from entrypoint.supervise.states import (
     Verdict,
     broken,
     describe_code,
+    hung,
     lost,
 )
 from entrypoint.supervise.stopping import StopPlan
 
 if TYPE_CHECKING:
+    from entrypoint.supervise.hang_looks import Finding
     from entrypoint.supervise.peers import PeerWatch
 
 RESTART_RESET = 60.0
@@ -42,6 +46,8 @@ MAX_RECYCLES = 2
 """Restarts of a frontend that does not list the model: after that it is its worker that is not registered."""
 LEFTOVER_GRACE = 5.0
 """What an ended process left behind gets this long between TERM and KILL."""
+BROKEN_GRACE = 5.0
+"""And so does an engine that cannot answer any more: there is nothing that it could finish."""
 
 
 @dataclass
@@ -106,6 +112,7 @@ class Director:
         proc.spawned_at = proc.last_sign = now
         proc.unlisted_since = None
         proc.ready, proc.ready_at, proc.why, proc.killed = False, None, "starting", False
+        proc.stuck = proc.requests = None
         proc.start_again_at = None
         return []
 
@@ -120,6 +127,8 @@ class Director:
         proc = self.procs[name]
         if proc.state is not State.RUNNING or self.stopping is not None:
             return []
+        if ready and proc.stuck is not None:
+            ready, why = False, str(proc.stuck)
         if not unlisted:
             proc.unlisted_since = None
         elif proc.unlisted_since is None:
@@ -147,7 +156,7 @@ class Director:
         """The process gave a sign of progress."""
         self.procs[name].last_sign = now
 
-    def exited(self, name: str, code: int, now: float, hint: str = "") -> list[Action]:
+    def exited(self, name: str, code: int, now: float, clues: Clues = NO_CLUES) -> list[Action]:
         """The process itself ended with `code` (128+n for signal n); its group may live on."""
         proc = self.procs[name]
         stopping = proc.state in (State.STOPPING, State.DRAINING)
@@ -157,21 +166,42 @@ class Director:
         rest: list[Action] = [Signal(name, "TERM", everything=True)]
         if stopping:
             return rest
-        said: list[Action] = [Say(f"{name} ended: {describe_code(code)}{hint}"), *rest]
+        said: list[Action] = [Say(f"{name} ended: {describe_code(code)}{clues.hint}"), *rest]
         if proc.spec.criticality is Criticality.CRITICAL:
-            said += self._end(lost(name, code, hint), now)
+            said += self._end(lost(name, code, clues), now)
         return said
 
-    def hollow(self, name: str, dead: Dead, now: float, hint: str = "") -> list[Action]:
+    def hollow(self, name: str, dead: Dead, now: float, clues: Clues = NO_CLUES) -> list[Action]:
         """A vital process of `name` is dead and `name` itself goes on: requests to it would hang for ever."""
         proc = self.procs[name]
         if self.stopping is not None or proc.state is not State.RUNNING:
             return []
         proc.broken = True
-        verdict = broken(name, dead, hint)
+        verdict = broken(name, dead, clues)
         actions = self._end(verdict, now)
         proc.why = verdict.reason
         return actions
+
+    def looked_at(self, name: str, found: Finding, now: float) -> list[Action]:
+        """Somebody has looked whether `name` gets on."""
+        proc = self.procs[name]
+        limits = proc.spec.hang
+        if limits is None or self.stopping is not None or proc.state is not State.RUNNING:
+            return []
+        proc.requests, proc.suspected = found.requests or proc.requests, found.suspects
+        stuck = found.stuck
+        if stuck is not None and limits.timeout and stuck.seconds >= limits.timeout:
+            proc.broken = True
+            verdict = hung(name, stuck)
+            actions = self._end(verdict, now)
+            proc.why = verdict.reason
+            return actions
+        if stuck is None or not limits.unready or stuck.seconds < limits.unready:
+            proc.stuck = None
+            return []
+        proc.stuck = stuck
+        # Its probe may find it good; that it is ready again is for the probe to say.
+        return self.health(name, False, str(stuck), now) if proc.ready_at is not None else []
 
     def gone(self, name: str, now: float) -> list[Action]:
         """Nothing of the process is left: no member of its group, no orphan."""
@@ -342,6 +372,8 @@ class Director:
         proc.kill_at = self.stopping.kill_at(proc.spec.name, now)
         if proc.may_be_cut_off:
             proc.kill_at = min(proc.kill_at, now + (proc.spec.loading_grace or 0.0))
+        if proc.broken:
+            proc.kill_at = min(proc.kill_at, now + BROKEN_GRACE)
         return Signal(proc.spec.name, proc.spec.stop_signal)
 
     def _kill_if_due(self, proc: Proc, now: float) -> list[Action]:

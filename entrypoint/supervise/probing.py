@@ -86,6 +86,10 @@ class Prober:
         asking(lambda: in_flight(drain, self._clients.get(None)))
         done()
 
+    def client(self) -> httpx.Client:
+        """The client that asks servers of this container."""
+        return self._clients.get(None)
+
     def nudge(self, name: str) -> None:
         """Ask `name` again at once: something says it may be ready."""
         if watch := self._watches.get(name):

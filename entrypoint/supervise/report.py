@@ -77,6 +77,9 @@ def _process(proc: Proc, director: Director, now: float) -> dict[str, Any]:
         "age": round(now - proc.spawned_at, 1) if proc.alive and proc.spawned_at else None,
         "restarts": proc.restarts_total,
         "exit_code": proc.exit_code,
+        "stuck": str(proc.stuck) if proc.stuck is not None else None,
+        "stuck_seconds": proc.stuck.seconds if proc.stuck is not None else 0,
+        "requests_in_flight": proc.requests.in_flight if proc.requests is not None else None,
     }
 
 
@@ -121,6 +124,18 @@ PROCESS_METRICS = (
     ("glm47_process_ready", "gauge", "1 while the process is ready", "ready"),
     ("glm47_process_restarts_total", "counter", "Restarts in place", "restarts"),
     ("glm47_process_age_seconds", "gauge", "Seconds since its start", "age"),
+    (
+        "glm47_process_stuck_seconds",
+        "gauge",
+        "Seconds that it has not got on, once it is not ready for that",
+        "stuck_seconds",
+    ),
+    (
+        "glm47_process_requests_in_flight",
+        "gauge",
+        "Requests in flight that a worker tells of",
+        "requests_in_flight",
+    ),
     ("glm47_output_dropped_lines_total", "counter", "Lines not forwarded", "dropped_lines"),
     ("glm47_output_bytes_total", "counter", "Bytes of output read", "output_bytes"),
 )

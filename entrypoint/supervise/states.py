@@ -8,6 +8,7 @@ from enum import Enum
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan import Gate, Process
+from entrypoint.supervise.hang import Requests, Stuck
 
 
 class State(str, Enum):
@@ -90,7 +91,13 @@ class Proc:
     kill_at: float | None = None
     killed: bool = False
     broken: bool = False
-    """It runs, but a process of its own is dead that it cannot do without: it answers nothing any more."""
+    """It runs, but answers nothing any more: it hangs, or a process is dead that it cannot do without."""
+    stuck: Stuck | None = None
+    """Why it is not ready although its probe says it is: it does not get on."""
+    requests: Requests | None = None
+    """What it last said of its requests."""
+    suspected: bool = False
+    """Its requests wait unanswered, so far without a consequence."""
     recycling: bool = False
     """Stopped by us only to be started again at once."""
     recycles: int = 0
@@ -125,8 +132,24 @@ class Verdict:
     reason: str
 
 
-def lost(name: str, code: int, hint: str = "") -> Verdict:
+@dataclass(frozen=True)
+class Clues:
+    """What the last lines of a process's log say of its end."""
+
+    hint: str = ""
+    """A known cause and its remedy in brackets, with a space before it; empty: none is known."""
+    lost_rank: str | None = None
+    """Address of another rank of the same worker whose connection broke."""
+
+
+NO_CLUES = Clues()
+
+
+def lost(name: str, code: int, clues: Clues = NO_CLUES) -> Verdict:
     """The end that a critical process causes by leaving with `code` unasked."""
+    if clues.lost_rank is not None:
+        return _rank_lost(name, clues.lost_rank, f"{name} ended because of that: {describe_code(code)}")
+    hint = clues.hint
     if code == 0:
         return Verdict(ExitCode.FAILURE, f"{name} left with 0 although nobody had asked it to{hint}")
     return Verdict(code, f"{name} ended: {describe_code(code)}{hint}")
@@ -142,11 +165,26 @@ class Dead:
     """Its exit code, 128+n for signal n; None: it was reaped before we looked."""
 
 
-def broken(name: str, dead: Dead, hint: str = "") -> Verdict:
+def broken(name: str, dead: Dead, clues: Clues = NO_CLUES) -> Verdict:
     """The end that a critical process causes by going on without a vital process of its own."""
     how = "how it ended is not known" if dead.code is None else describe_code(dead.code)
-    reason = f"{name} cannot go on: its process {dead.title} (pid {dead.pid}) is dead: {how}{hint}"
+    what = f"{dead.title} (pid {dead.pid})"
+    # One that a signal ended is a cause of its own; one that left follows from what it met.
+    if clues.lost_rank is not None and (dead.code or 0) < 128:
+        return _rank_lost(name, clues.lost_rank, f"its process {what} ended because of that: {how}")
+    reason = f"{name} cannot go on: its process {what} is dead: {how}{clues.hint}"
     return Verdict(dead.code or ExitCode.FAILURE, reason)
+
+
+def _rank_lost(name: str, address: str, consequence: str) -> Verdict:
+    reason = f"{name} lost the rank at {address} of its worker: see that node's log; {consequence}"
+    return Verdict(ExitCode.PEER_LOST, reason)
+
+
+def hung(name: str, stuck: Stuck) -> Verdict:
+    """The end that a critical process causes by not getting on."""
+    reason = f"{name} hangs: {stuck} (GLM47_HANG_TIMEOUT): start it again"
+    return Verdict(ExitCode.TEMPFAIL, reason)
 
 
 def describe_code(code: int) -> str:

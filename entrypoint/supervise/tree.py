@@ -35,6 +35,10 @@ class Stat:
     """Clock ticks since boot; tells apart two processes that had the same pid."""
     status: int
     """The wait status of a dead process of our own user; 0 for others, and in some emulators."""
+    ticks: int = 0
+    """Clock ticks of processor time so far."""
+    children_ticks: int = 0
+    """And those of its children that have ended and were waited for."""
 
 
 def read_stat(pid: int) -> Stat | None:
@@ -52,6 +56,8 @@ def read_stat(pid: int) -> Stat | None:
         parent=int(fields[1]),
         started=int(fields[19]),
         status=int(fields[49]) if len(fields) > 49 else 0,
+        ticks=int(fields[11]) + int(fields[12]),
+        children_ticks=int(fields[13]) + int(fields[14]),
     )
 
 

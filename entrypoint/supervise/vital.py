@@ -30,7 +30,7 @@ COMM = 15
 
 
 @dataclass
-class _Process:
+class VitalProcess:
     """One vital process, as long as it has been known."""
 
     title: str
@@ -48,7 +48,7 @@ class Tree:
     pid: int
     vital: tuple[str, ...]
     looks: int = LOOKS
-    _known: dict[tuple[int, int], _Process] = field(default_factory=dict)
+    _known: dict[tuple[int, int], VitalProcess] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._short = {title.encode()[:COMM].decode(errors="replace"): title for title in self.vital}
@@ -67,9 +67,14 @@ class Tree:
         # A process that has its parent's name is a copy that the parent made for a task of its own.
         if stat.comm in self._short and stat.comm != above and key not in self._known:
             title, least = tree.title(pid), self._short[stat.comm]
-            self._known[key] = _Process(title if title.startswith(least) else least, *key)
+            self._known[key] = VitalProcess(title if title.startswith(least) else least, *key)
         for child in children:
             self._walk(child, stat.comm)
+
+    def living(self) -> list[VitalProcess]:
+        """The known vital processes that are there; a dead one that nobody has reaped is not."""
+        stats = [(process, tree.read_stat(process.pid)) for process in self._known.values()]
+        return [p for p, stat in stats if stat is not None and stat.started == p.started and not stat.dead]
 
     def dead(self) -> Dead | None:
         """The vital process that was found dead often enough, the one with the most telling end first."""
@@ -82,7 +87,7 @@ class Tree:
         found.sort(key=lambda p: (not p.code, p.code is None))
         return Dead(found[0].title, found[0].pid, found[0].code) if found else None
 
-    def _look(self, process: _Process) -> None:
+    def _look(self, process: VitalProcess) -> None:
         stat = tree.read_stat(process.pid)
         same = stat is not None and stat.started == process.started
         if same and stat is not None and stat.dead:

@@ -11,7 +11,7 @@ from entrypoint.progress import Progress
 from entrypoint.supervise.director import Director
 from entrypoint.supervise.output import ChildOutput, Output
 from entrypoint.supervise.report import waiting_for
-from entrypoint.supervise.states import Action, Say, State
+from entrypoint.supervise.states import Action, Clues, Say, State
 
 FIRST_NEWS, NEWS = 10.0, 60.0
 """Seconds after which a start that is not over says what it waits for, and then between repeats."""
@@ -67,7 +67,7 @@ class Watcher:
                 proc.phase = progress.summary(now)
             if isinstance(proc.spec.ready, LoadedProbe) and progress.loaded and not proc.ready:
                 yield from self._director.health(name, True, "", now)
-            child.parse = not proc.ready
+            child.parse = not proc.ready or proc.suspected
             if proc.ready:
                 proc.phase = ""  # should it be lost again, its probe says why
 
@@ -82,6 +82,11 @@ class Watcher:
         self._tell_at = now + NEWS
         for line in waiting_for(director):
             yield Say(f"waiting for {line}")
+
+    def batches(self, name: str) -> int:
+        """Lines so far in which `name` says that it has begun a batch. Safe from any thread."""
+        progress = self._progress.get(name)
+        return progress.batches if progress is not None else 0
 
     def extra(self) -> dict[str, dict[str, Any]]:
         """Fields for the status object, by process."""
@@ -104,12 +109,15 @@ class Watcher:
         proc = self._director.procs[name]
         return proc.phase or None if proc.state is State.RUNNING and not proc.ready else None
 
-    def hint(self, name: str) -> str:
-        """What the last lines of a process that ended say of the cause, if they are known."""
-        from entrypoint.known_failures import failure_hint
+    def clues(self, name: str) -> Clues:
+        """What the last lines of a process that ended say of the cause."""
+        from entrypoint.known_failures import failure_hint, lost_rank
 
-        found = failure_hint(self._children[name].tail(TAIL))
-        return f" ({found})" if found else ""
+        lines = self._children[name].tail(TAIL)
+        found = failure_hint(lines)
+        # The ranks of one node share a container: which of them was lost is known there.
+        lost = lost_rank(lines) if self._plan.nnodes > 1 else None
+        return Clues(f" ({found})" if found else "", lost)
 
     def describe(self) -> list[str]:
         """The state in a few lines, for SIGUSR1."""

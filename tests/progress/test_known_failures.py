@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.known_failures import KNOWN_FAILURES, failure_hint
+from entrypoint.known_failures import KNOWN_FAILURES, failure_hint, lost_rank
 
 LINES = {
     "bos-token": "missing bos_token_id in generation_config.json and config.json, cannot load: "
@@ -103,3 +103,51 @@ def test_a_scheduler_killed_while_serving_is_recognised_in_its_real_lines() -> N
         ]
     )
     assert hint is not None and "engine process was killed" in hint
+
+
+@pytest.mark.parametrize(
+    ("line", "address"),
+    [
+        # SGLang 0.5.14 on two H100s and 0.5.6.post2 on a CPU, as they came.
+        (
+            "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Read error "
+            "[10.0.0.2]:2476: Connection reset by peer",
+            "10.0.0.2",
+        ),
+        (
+            "RuntimeError: [/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error "
+            "[10.0.0.1]:62632: Connection reset by peer. This is typically caused by a remote worker hanging",
+            "10.0.0.1",
+        ),
+        # As users of torch and NCCL report them.
+        (
+            "RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer "
+            "[10.233.87.118]:43139",
+            "10.233.87.118",
+        ),
+        (
+            "misc/socket.cc:71 NCCL WARN socketProgress: Connection closed by remote peer node2<36138>",
+            "node2",
+        ),
+        (
+            "misc/socket.cc:46 NCCL WARN socketProgressOpt: Call to send to 10.44.137.149<52905> failed : "
+            "Connection reset by peer",
+            "10.44.137.149",
+        ),
+    ],
+)
+def test_a_lost_rank_is_told_by_its_address(line: str, address: str) -> None:
+    assert lost_rank(["INFO something else", line, "SIGQUIT received."]) == address
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RuntimeError: [/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting "
+        "3600000ms for recv operation to complete",
+        "httpx.ReadError: [Errno 104] Connection reset by peer",
+        "ERROR nixl: Connection closed by peer",
+    ],
+)
+def test_other_broken_connections_are_no_lost_ranks(line: str) -> None:
+    assert lost_rank([line]) is None

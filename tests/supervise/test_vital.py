@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 
 from entrypoint.demo_model import make_demo_model
-from entrypoint.plan import AliveProbe, Drain, HttpProbe
+from entrypoint.plan import Drain, HttpProbe
 from entrypoint.roles.sglang import VITAL
 from entrypoint.supervise import report, vital
 from entrypoint.supervise.director import Director
-from entrypoint.supervise.states import Action, Dead, Signal, Spawn, State
+from entrypoint.supervise.states import Action, Clues, Dead, Signal, Spawn, State
 from entrypoint.supervise.states import Drain as StartDrain
 from entrypoint.supervise.vital import LOOKS, Tree
 from tests.support.plans import plan, process, server
-from tests.support.runner import ROOT, Runner, alive, until
+from tests.support.runner import ROOT, Runner, alive, free_port, until
 from tests.support.stack import free_ports, run
 
 ENGINE = (sys.executable, "-m", "tests.support.standin_engine")
@@ -172,7 +172,7 @@ def running(*processes: Any, **fields: Any) -> Director:
 )
 def test_the_dead_processs_code_is_the_containers(code: int | None, ends_with: int, words: str) -> None:
     d = running(process("decode"))
-    d.hollow("decode", Dead(SCHEDULER, 12, code), 1.0, " (a hint)")
+    d.hollow("decode", Dead(SCHEDULER, 12, code), 1.0, Clues(" (a hint)"))
     assert d.verdict is not None and d.verdict.code == ends_with
     assert d.verdict.reason == (
         f"decode cannot go on: its process {SCHEDULER} (pid 12) is dead: {words} (a hint)"
@@ -232,8 +232,9 @@ def pid_of(runner: Runner, title: str) -> int:
 def test_a_dead_scheduler_ends_the_container(tmp_path: Path, loaded: bool) -> None:
     """At the real pace."""
     log = tmp_path / "termination-log"
-    ready = AliveProbe(0.0) if loaded else HttpProbe("http://127.0.0.1:1/")
-    spec = decode("--linger", "2", *WHOLE, ready=ready)
+    port = free_port()
+    ready = HttpProbe(f"http://127.0.0.1:{port if loaded else 1}/")
+    spec = decode("--linger", "2", "--port", str(port), *WHOLE, ready=ready)
     with Runner.of_plan(plan(spec, termination_log=str(log)), tmp_path) as runner:
         pid = pid_of(runner, UNDER_CONTROLLER)
         if loaded:

@@ -105,7 +105,8 @@ if __name__ == "__main__":
     given = parser.parse_intermixed_args()
     if given.child:
         child(given.child, given.titles)
+    started = [start(titles) for titles in given.titles]
     if given.port:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", given.port), Healthy)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-    main([start(titles) for titles in given.titles], given.linger, given.reap)
+    main(started, given.linger, given.reap)
