@@ -1,12 +1,13 @@
 # make demo  serves on this machine with the mocker engine
 # make test  passes the tests
+# make test-engine  passes those with SGLang itself, on the CPU: 2.5 GB, installed by it
 PYTHON ?= python3
 BIN := .venv/bin
 ENGINE := .venv/engine
 AIPERF := .venv/bench
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-bench demo test lint unit bench lock clean
+.PHONY: setup setup-bench setup-cpu-engine demo test test-engine releases lint unit bench lock clean
 
 setup: .venv/.ready $(ENGINE)/.ready
 
@@ -35,7 +36,19 @@ demo: setup
 	$(BIN)/glm47-runner demo
 
 test: setup setup-bench
-	$(BIN)/python -m pytest -n auto -m "not container and not slurm"
+	$(BIN)/python -m pytest -n auto -m "not container and not slurm and not engine"
+
+# SGLang and Dynamo on the CPU, in ~/.cache/glm47-runner; installed once for each state of the lock files.
+setup-cpu-engine: setup
+	$(BIN)/python -m tests.support.cpu_engine
+
+test-engine: setup-cpu-engine
+	$(BIN)/python -m pytest -m "engine and not releases and not container and not slurm" tests/engine
+
+# The padding edit on every release on the registry, and the newer CPU engines: 2.5 GB each.
+releases: setup
+	$(BIN)/python -m pytest -m releases -n auto tests/patches
+	$(BIN)/python -m pytest -m releases tests/engine
 
 lint: .venv/.ready
 	$(BIN)/python -m pytest tests/lint

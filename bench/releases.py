@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 HARNESS = ROOT / "tests" / "patches" / "harness.py"
 PAGE = ROOT / "docs" / "patches.md"
+TORCH = ROOT / "requirements" / "torch.txt"
 PINNED = ("0.5.6.post2", "0.5.3")
 """(sglang, flashinfer) of the image's default base."""
 OLDEST = (0, 5, 6)
@@ -74,27 +75,32 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def torch_python() -> str:
-    """The interpreter that has torch, made on first use. UnavailableError when it cannot be had.
-
-    torch is first installed without what it depends on: a CPU build needs next to nothing of that. The build
-    for CUDA, which the registry has for Linux, does not load without CUDA's libraries: a few GB follow then.
-    """
+    """The interpreter that has torch, made on first use. UnavailableError when it cannot be had."""
     place = CACHE / "torch-venv"
     python = str(place / "bin" / "python")
     ready = place / ".ready"
-    requirements = ROOT / "requirements" / "torch.txt"
+    requirements = TORCH.read_text()
     with alone(place):
-        if ready.exists() and ready.read_text() == requirements.read_text():
+        if ready.exists() and ready.read_text() == requirements:
             return python
         shutil.rmtree(place, ignore_errors=True)
         subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-        pip(python, "install", "--quiet", "--no-deps", "--requirement", str(requirements))
-        if not _loads(python):
-            pip(python, "install", "--quiet", "--requirement", str(requirements))
-        if not _loads(python):
-            raise UnavailableError("torch is installed and cannot be imported")
-        ready.write_text(requirements.read_text())
+        install_torch(python)
+        ready.write_text(requirements)
     return python
+
+
+def install_torch(python: str) -> None:
+    """Install torch beside `python`. UnavailableError when it cannot be had.
+
+    It is first installed without what it depends on: a CPU build needs next to nothing of that. The build
+    for CUDA, which the registry has for Linux, does not load without CUDA's libraries: a few GB follow then.
+    """
+    pip(python, "install", "--quiet", "--no-deps", "--requirement", str(TORCH))
+    if not _loads(python):
+        pip(python, "install", "--quiet", "--requirement", str(TORCH))
+    if not _loads(python):
+        raise UnavailableError("torch is installed and cannot be imported")
 
 
 def _loads(python: str) -> bool:

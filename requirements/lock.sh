@@ -2,10 +2,15 @@
 # Writes the lock files anew: hashes, no download addresses. Needs uv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-compile=(uv pip compile --quiet --universal --python-version 3.10 --generate-hashes
-	--no-emit-index-url --no-header --no-annotate)
+for_python=(uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --no-annotate
+	--python-version)
+compile=("${for_python[@]}" 3.10)
 "${compile[@]}" pyproject.toml -o requirements/runner.txt
 "${compile[@]}" pyproject.toml requirements/dev.in -c requirements/runner.txt -o requirements/dev.txt
 "${compile[@]}" requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 "${compile[@]}" requirements/engine.in -o requirements/engine.txt
 "${compile[@]}" requirements/bench.in -o requirements/bench.txt
+for release in 0.5.6.post2 0.5.14 0.5.23; do
+	"${for_python[@]}" 3.11 --no-deps "requirements/cpu-engine-$release.in" \
+		-o "requirements/cpu-engine-$release.txt"
+done

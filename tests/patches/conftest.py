@@ -9,6 +9,7 @@ import pytest
 
 from bench import releases
 from tests.patches import sample
+from tests.support.available import available
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -25,16 +26,6 @@ def source_dir(tmp_path: Path) -> Path:
     return sample.write(tmp_path / "site")
 
 
-def available(get):  # type: ignore[no-untyped-def]
-    """What `get` gives; without registry or torch the test is skipped, or fails where CI is set."""
-    try:
-        return get()
-    except releases.UnavailableError as error:
-        if os.environ.get("CI", "").lower() in ("1", "true"):
-            pytest.fail(f"needed and not to be had: {error}")
-        pytest.skip(str(error))
-
-
 @pytest.fixture(scope="session")
 def pinned() -> releases.Release:
     """The image's default sglang release, unpacked, and torch to run it with."""
@@ -43,7 +34,7 @@ def pinned() -> releases.Release:
         releases.torch_python()
         return releases.release(releases.PINNED[0])
 
-    return available(get)  # type: ignore[no-any-return]
+    return available(get)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from bench import releases
 from bench.patch_table import line
 from entrypoint import moe_runner
 from entrypoint.patches import apply_all, check_all, glm4_moe, modelopt, revert_all
-from tests.patches.conftest import available
+from tests.support.available import available
 
 
 @pytest.fixture(scope="module")
