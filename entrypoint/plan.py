@@ -67,10 +67,12 @@ class FrontendProbe:
     prefill: int
     """Wanted instances of component `prefill`."""
     warmup: bool = False
-    """And one small chat completion was answered: the first request compiles sampling kernels, and in a
-    disaggregated deployment of Dynamo 0.8.1 it may fail or hang."""
+    """And a small chat completion brought tokens from every pair of workers: the first request compiles
+    sampling kernels, the first of a pair connects it, and on Dynamo 0.8.1 it may fail or hang."""
     settle: float = 0.0
-    """Seconds between the model's appearance and that request."""
+    """Seconds between a worker's appearance and that request."""
+    patience: float = 15.0
+    """Seconds that it may take; doubled for each further one to the same workers."""
     kind: str = field(default="frontend", init=False)
 
 

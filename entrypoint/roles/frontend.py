@@ -11,6 +11,8 @@ UNLISTED_TIMEOUT = 10.0
 """Seconds; entries of the file store that nobody refreshes expire after as many."""
 DRAIN_VARIABLE = "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS"
 IN_FLIGHT = "dynamo_frontend_inflight_requests"
+PATIENCE = {"sglang": 15.0, "mocker": 5.0}
+"""Seconds for a warm-up request, by engine: real workers took 7 to 12 s to connect (two H100s, NIXL)."""
 SETTLE = 1.0
 """Seconds. The mocker of Dynamo 0.8.1 registers 0.1 s before its engine exists; a request in between hangs
 for ever and keeps the worker from leaving. On the file store the frontend starts after that."""
@@ -96,6 +98,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             prefill=ctx.prefill_workers,
             warmup=s.warmup,
             settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.dynamo_older("1.3") else SETTLE,
+            patience=PATIENCE[s.engine],
         ),
         env=env,
         secret_env=secret,

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.own_questions import WARM_UP_HEADERS
 from entrypoint.plan import Drain, FrontendProbe, HttpProbe, NatsProbe, Probe
+from entrypoint.supervise import warming
+from entrypoint.supervise.warming import Pair
 
 if TYPE_CHECKING:
     import httpx
@@ -16,8 +21,25 @@ TIMEOUT = 5.0
 """Seconds that an answer may take."""
 
 
-def ask(probe: Probe, client: Callable[[str | None], httpx.Client]) -> tuple[bool, str, bool]:
-    """Ask once: (ready, why not, the server answered that it is not ready yet)."""
+@dataclass(frozen=True)
+class View:
+    """What a frontend lists."""
+
+    instances: Mapping[str, frozenset[int]]
+    """Ids of registered workers, by component."""
+    listed: bool
+    """The model is in /v1/models."""
+
+
+def ask(
+    probe: Probe,
+    client: Callable[[str | None], httpx.Client],
+    judge: Callable[[View], tuple[bool, str, bool]] | None = None,
+) -> tuple[bool, str, bool]:
+    """Ask once: (ready, why not, the server answered that it is not ready yet).
+
+    `judge` says so of what a frontend lists.
+    """
     if isinstance(probe, NatsProbe):
         return _ask_nats(probe)
     # After NATS, which is often the first thing that others wait for: this takes a tenth of a second once.
@@ -26,8 +48,8 @@ def ask(probe: Probe, client: Callable[[str | None], httpx.Client]) -> tuple[boo
     try:
         if isinstance(probe, HttpProbe):
             return _ask_http(probe, client(probe.ca_file))
-        if isinstance(probe, FrontendProbe):
-            return _ask_frontend(probe, client(None))
+        if isinstance(probe, FrontendProbe) and judge is not None:
+            return judge(view(probe, client(None)))
     except httpx.ConnectError as error:
         return False, f"no connection: {_short(error)}", False
     except httpx.TimeoutException:
@@ -78,44 +100,33 @@ def _ask_http(probe: HttpProbe, client: httpx.Client) -> tuple[bool, str, bool]:
     return False, f"{probe.url} answers {response.status_code}", response.status_code == 503
 
 
-def _ask_frontend(probe: FrontendProbe, client: httpx.Client) -> tuple[bool, str, bool]:
-    health = client.get(f"{probe.url}/health")
-    counts = count_instances(_json(health))
-    missing = [
-        f"{counts.get(component, 0)} of {wanted} {component} instances registered"
-        for component, wanted in (("prefill", probe.prefill), ("backend", probe.backend))
-        if counts.get(component, 0) < wanted
-    ]
-    if missing:
-        return False, ", ".join(missing), True
+def view(probe: FrontendProbe, client: httpx.Client) -> View:
+    """What a frontend lists."""
+    instances = instances_of(_json(client.get(f"{probe.url}/health")))
     models = _json(client.get(f"{probe.url}/v1/models"))
-    listed = [m.get("id") for m in models.get("data", []) if isinstance(m, dict)]
-    if probe.model not in listed:
-        return False, f"model {probe.model} is not listed in /v1/models", True
-    return True, "", False
+    names = [m.get("id") for m in models.get("data") or [] if isinstance(m, dict)]
+    return View(instances, probe.model in names)
 
 
-def warm_up(probe: FrontendProbe, client: httpx.Client, timeout: float) -> str | None:
-    """One small chat completion; None when it was answered, else why not."""
+def request_tokens(
+    probe: FrontendProbe, client: httpx.Client, pair: Pair, timeout: float
+) -> tuple[str | None, Pair | None]:
+    """One small chat completion: (None when it brought tokens, else why not; who served it, if told)."""
     import httpx
 
-    # Sampling with top_p on purpose: its kernels are compiled on first use, which takes up to 100 s.
-    body = {
-        "model": probe.model,
-        "messages": [{"role": "user", "content": "Hello"}],
-        "max_tokens": 2,
-        "temperature": 0.7,
-        "top_p": 0.9,
-    }
+    body = warming.body(probe.model, pair, uuid.uuid4().hex[:8])
     try:
-        response = client.post(f"{probe.url}/v1/chat/completions", json=body, timeout=timeout)
+        response = client.post(
+            f"{probe.url}/v1/chat/completions", json=body, timeout=timeout, headers=WARM_UP_HEADERS
+        )
     except httpx.TimeoutException:
-        return f"no answer within {timeout:g} s"
+        return f"no answer within {timeout:g} s", None
     except httpx.HTTPError as error:
-        return _short(error)
-    if response.is_success and _json(response).get("choices"):
-        return None
-    return f"{response.status_code}: {response.text[:200].strip()}"
+        return _short(error), None
+    if not response.is_success:
+        return f"{response.status_code}: {response.text[:200].strip()}", None
+    answer = _json(response)
+    return warming.lacks_tokens(answer), warming.served_by(answer, pair)
 
 
 def _json(response: httpx.Response) -> dict[str, Any]:
@@ -126,17 +137,15 @@ def _json(response: httpx.Response) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def count_instances(health: dict[str, Any]) -> dict[str, int]:
-    """Registered workers by component, from the body of the frontend's /health."""
-    seen = {
-        (i.get("component"), i.get("instance_id"))
-        for i in health.get("instances") or []
-        if isinstance(i, dict) and i.get("endpoint") == "generate"
-    }
-    counts: dict[str, int] = {}
-    for component, _ in seen:
-        counts[str(component)] = counts.get(str(component), 0) + 1
-    return counts
+def instances_of(health: dict[str, Any]) -> dict[str, frozenset[int]]:
+    """Ids of the registered workers by component, from the body of the frontend's /health."""
+    found: dict[str, set[int]] = {}
+    for instance in health.get("instances") or []:
+        if isinstance(instance, dict) and instance.get("endpoint") == "generate":
+            number = instance.get("instance_id")
+            if isinstance(number, int):
+                found.setdefault(str(instance.get("component")), set()).add(number)
+    return {component: frozenset(ids) for component, ids in found.items()}
 
 
 def _ask_nats(probe: NatsProbe) -> tuple[bool, str, bool]:

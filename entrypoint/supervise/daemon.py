@@ -209,7 +209,8 @@ class Daemon(Supervisor):
         if answer.life != self.children[answer.name].life:
             return []
         unlisted = answer.loading and isinstance(self.plan.process(answer.name).ready, FrontendProbe)
-        return self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
+        news: list[Action] = [Say(f"{answer.name}: {line}") for line in answer.news]
+        return news + self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
 
     def _hollow(self, name: str, life: int, dead: Dead, now: float) -> list[Action]:
         if life != self.children[name].life:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from entrypoint.own_questions import HEADERS
-from entrypoint.plan import Drain, FrontendProbe, Probe
-from entrypoint.supervise.asking import TIMEOUT, ask, in_flight, warm_up
+from entrypoint.plan import Drain, Probe
+from entrypoint.supervise.asking import TIMEOUT, ask, in_flight
+from entrypoint.supervise.frontend_health import judge_of
 
 if TYPE_CHECKING:
     import httpx
@@ -30,8 +31,8 @@ LOADING = 5.0
 """Between questions to an engine that has answered 503: it is still loading."""
 WATCH = 2.0
 """Between questions to what has been ready."""
-WARM_UP_FIRST, WARM_UP_MAX = 5.0, 300.0
-"""Seconds that the first warm-up request may take, doubled for each further one, up to the last."""
+RESTLESS = 0.25
+"""Between questions to a frontend that lacks workers, or whose new workers have not answered yet."""
 MISSES = 2
 """Failures in a row before something that was ready is called not ready."""
 
@@ -46,6 +47,8 @@ class Answer:
     life: int = 0
     loading: bool = False
     """The server answered, and said that it is not ready yet."""
+    news: tuple[str, ...] = ()
+    """What else is worth a line."""
 
 
 class Prober:
@@ -146,8 +149,7 @@ class _Watch(threading.Thread):
         self.report, self.clients = report, clients
         self.event = threading.Event()
         self.over = False
-        self.warm_ups = 0
-        self.warm = not (isinstance(probe, FrontendProbe) and probe.warmup)
+        self.frontend = judge_of(probe, clients.get, self.event.set)
 
     def run(self) -> None:
         from tenacity import Retrying, retry_if_result
@@ -162,18 +164,20 @@ class _Watch(threading.Thread):
         asking(self._ask_and_report)
         misses = 0
         while not self.over:
-            self._sleep(WATCH)
+            self._sleep(RESTLESS if self.frontend is not None and self.frontend.restless else WATCH)
             if self.over:
                 return
             answer = self._ask()
             misses = 0 if answer.ready else misses + 1
-            if misses == 0 or misses >= MISSES:
-                self._tell(answer)
+            if misses == 0 or misses >= MISSES or answer.news:
+                self._tell(answer if misses != 1 else replace(answer, ready=True, why=""))
 
     def _pause(self, state: RetryCallState) -> float:
         outcome = state.outcome
         if self.loads and outcome is not None and outcome.result().loading:
             return LOADING
+        if self.frontend is not None and self.frontend.warmth.sent:
+            return RESTLESS  # an answer to a warm-up request ends the pause
         waited = state.seconds_since_start or 0.0
         if waited < FIRST_FOR:
             return FIRST
@@ -195,23 +199,8 @@ class _Watch(threading.Thread):
 
     def _ask(self) -> Answer:
         try:
-            ready, why, loading = ask(self.probe, self.clients.get)
-            if ready and not self.warm:
-                ready, why = self._warm_up()
+            ready, why, loading = ask(self.probe, self.clients.get, self.frontend)
         except Exception as error:  # a probe that breaks is an answer too: never a dead thread
             ready, why, loading = False, f"probe failed: {error!r}", False
-        return Answer(self.what, ready, why, self.life, loading)
-
-    def _warm_up(self) -> tuple[bool, str]:
-        """Send one request, with more patience each time: it may compile kernels, or hang for ever."""
-        assert isinstance(self.probe, FrontendProbe)
-        if self.warm_ups == 0 and self.probe.settle:
-            self._sleep(self.probe.settle)
-        timeout = min(WARM_UP_FIRST * 2**self.warm_ups, WARM_UP_MAX)
-        self.warm_ups += 1
-        self._tell(
-            Answer(self.what, False, f"its warm-up request {self.warm_ups} is not answered yet", self.life)
-        )
-        why = warm_up(self.probe, self.clients.get(None), timeout)
-        self.warm = why is None
-        return self.warm, f"its warm-up request {self.warm_ups} failed: {why}"
+        news = self.frontend.news() if self.frontend is not None else ()
+        return Answer(self.what, ready, why, self.life, loading, news)

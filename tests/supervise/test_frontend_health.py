@@ -1,0 +1,143 @@
+"""A frontend's readiness, by the real prober, against a stand-in for the frontend."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from entrypoint.plan import FrontendProbe
+from entrypoint.supervise.probing import Answer, Prober
+from tests.supervise.fake_frontend import Frontend, serving, tokens
+from tests.support.runner import until
+
+
+class Seen:
+    """What the prober reports."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.answers) and self.answers[-1].ready
+
+    @property
+    def why(self) -> str:
+        return self.answers[-1].why if self.answers else ""
+
+    @property
+    def news(self) -> str:
+        return "\n".join(line for answer in self.answers for line in answer.news)
+
+
+@contextmanager
+def watched(frontend: Frontend, **fields: Any) -> Iterator[Seen]:
+    """The prober, asking `frontend`."""
+    seen = Seen()
+    wanted = {"backend": 1, "prefill": 0, "warmup": True, "patience": 5.0} | fields
+    with serving(frontend):
+        prober = Prober(seen.answers.append)
+        prober.watch("frontend", FrontendProbe(frontend.url, frontend.model, **wanted))
+        try:
+            yield seen
+        finally:
+            prober.close()
+
+
+def pinned(request: dict[str, Any]) -> tuple[Any, Any]:
+    nvext = request["nvext"]
+    return nvext.get("prefill_worker_id"), nvext.get("decode_worker_id")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ((200, tokens("", usage={"completion_tokens": 0})), "completion_tokens is 0"),
+        ((200, tokens(choices=[])), "has no choices"),
+        ((200, {}), "has no choices"),
+        ((200, "OK"), "has no choices"),
+        ((500, {"message": "bootstrap_info is required"}), "500: .*bootstrap_info"),
+        (None, "no answer within 0.2 s"),
+    ],
+)
+@pytest.mark.parametrize("prefill", [0, 1])
+def test_an_answer_without_tokens_is_none(answer: Any, why: str, prefill: int) -> None:
+    import re
+
+    frontend = Frontend({"backend": [1]} | ({"prefill": [7]} if prefill else {}), answer=lambda _: answer)
+    with watched(frontend, prefill=prefill, patience=0.2) as seen:
+        until(lambda: len(frontend.asked) > 1, "a second request")
+        assert not seen.ready
+        assert re.search(why, seen.why), seen.why
+        assert ("decode's log" in seen.why) == bool(prefill)
+        frontend.answer = lambda _: (200, tokens())
+        until(lambda: seen.ready, "ready")
+
+
+def test_an_error_that_comes_at_once_is_not_asked_for_again_and_again() -> None:
+    frontend = Frontend(answer=lambda _: (500, "no"))
+    with watched(frontend) as seen:
+        until(lambda: len(frontend.asked) == 3, "three requests")
+        time.sleep(1)
+        assert len(frontend.asked) == 3  # the next one comes 2 s after the third
+        assert not seen.ready
+
+
+def test_every_pair_is_asked_before_ready() -> None:
+    frontend = Frontend({"prefill": [1, 2], "backend": [8, 9]})
+    with watched(frontend, prefill=2, backend=2) as seen:
+        until(lambda: seen.ready, "ready")
+        assert sorted(map(pinned, frontend.asked)) == [(1, 8), (1, 9), (2, 8), (2, 9)]
+        assert seen.news.count("first tokens after") == 4
+
+
+def test_the_only_worker_is_replaced() -> None:
+    """Not ready from when nobody is there until the new one has answered."""
+    gate = threading.Event()
+    frontend = Frontend({"prefill": [1], "backend": [8]})
+    with watched(frontend, prefill=1) as seen:
+        until(lambda: seen.ready, "ready")
+        frontend.answer = lambda request: (200, tokens()) if gate.wait(30) else None
+        frontend.workers = {"backend": [8]}
+        until(lambda: not seen.ready, "not ready")
+        assert seen.why == "0 of 1 prefill instances registered"
+        frontend.workers = {"prefill": [2], "backend": [8]}
+        until(lambda: len(frontend.asked) == 2, "its request")
+        assert pinned(frontend.asked[-1]) == (2, 8)
+        time.sleep(0.5)
+        assert not seen.ready and "not answered yet" in seen.why
+        gate.set()
+        until(lambda: seen.ready, "ready again")
+        assert "a new prefill worker is listed (2)" in seen.news
+        assert "prefill worker 2 and decode worker 8: first tokens after " in seen.news
+
+
+def test_a_replaced_worker_does_not_take_the_api_away() -> None:
+    """Others answer meanwhile, also while the new one gives no tokens."""
+    frontend = Frontend({"backend": [8, 9]})
+    with watched(frontend, backend=2) as seen:
+        until(lambda: seen.ready, "ready")
+        frontend.workers = {"backend": [9]}
+        time.sleep(1)
+        frontend.answer = lambda _: (200, tokens(choices=[]))
+        frontend.workers = {"backend": [9, 10]}
+        until(
+            lambda: "aggregated worker 10: no answer to a request of ours" in seen.news, "its failure is said"
+        )
+        frontend.answer = lambda _: (200, tokens())
+        until(lambda: "aggregated worker 10: first tokens after" in seen.news, "its answer")
+        started = next(i for i, answer in enumerate(seen.answers) if answer.ready)
+        assert all(answer.ready for answer in seen.answers[started:])
+        assert len(frontend.asked) >= 4
+
+
+def test_without_warm_up_nothing_is_asked() -> None:
+    frontend = Frontend({"backend": [8]})
+    with watched(frontend, warmup=False) as seen:
+        until(lambda: seen.ready, "ready")
+        assert frontend.asked == []
