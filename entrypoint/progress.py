@@ -1,6 +1,6 @@
 """What a worker's log says about how far its start has come. Pure: lines in, a state out.
 
-The `sglang` dialect knows the lines of SGLang 0.5.6.post2 to 0.5.14 under Dynamo 0.8.1 to 1.3.1.
+The `sglang` dialect knows the lines of SGLang 0.5.6.post2 to 0.5.23 under Dynamo 0.8.1 to 1.6.1.
 Log lines may be glued to the end of a progress bar, so nothing is anchored to a line's beginning.
 All times are monotonic seconds given by the caller.
 """
@@ -18,7 +18,10 @@ PHASES = {
     "starting": "starting",
     "distributed": "joining the ranks",
     "weights": "loading weights",
+    "draft": "loading the draft model",
     "kv_cache": "allocating the KV cache",
+    "deep_gemm": "compiling DeepGEMM kernels",
+    "autotune": "tuning FlashInfer kernels",
     "compile": "compiling kernels",
     "capture": "capturing CUDA graphs",
     "registering": "registering the model",
@@ -28,28 +31,46 @@ PHASES = {
 """Phases in the order they come, and what each is called for a person."""
 
 _ORDER = {phase: number for number, phase in enumerate(PHASES)}
+_WARM_UP = ("deep_gemm", "autotune", "compile", "capture")
+"""Phases that come in any order, and more than once: a release tunes before a capture or within it."""
+_ORDER.update(dict.fromkeys(_WARM_UP, _ORDER["capture"]))
 
 # Written by the worker for every 503 that its health server gives our own probe.
 _PROBE_NOISE = re.compile(r"(?:\d{4}-\d\d-\d\dT\S+\s+)?ERROR\s+tower_http::trace::on_failure\b.*")
 
-_BAR = re.compile(
-    r"(?P<what>Compiling num tokens|Capturing num tokens|Capturing batches|"
-    r"Multi-thread loading|Loading safetensors|Loading pt|Loading np_cache)"
-    r"(?P<rest>[^|]*?):?\s+\d+%[^|]*\|(?:[^|]*\|)?\s*(?P<done>\d+)/(?P<total>\d+)"
+_BARS = (
+    (r"Compiling num tokens", "compile"),
+    (r"Warmup prefill shapes|Profiling prefill latency", "compile"),
+    (r"Capturing (?:num tokens|batches|prefill shape)", "capture"),
+    (r"DeepGEMM warmup", "deep_gemm"),
+    (r"\[AutoTuner\]: Tuning [\w:.-]*\w", "autotune"),
+    (r"Multi-thread loading(?: pt checkpoint)? shards", "weights"),
+    (r"Loading (?:safetensors|pt|np_cache) checkpoint shards", "weights"),
+    (r"Loading safetensors using [\w ]+", "weights"),
+    (r"[Qq]uant \w+ to fp8|quant weights to fp8|Online \w+ quantization|Computing checksums", "weights"),
 )
-_BAR_PHASE = {"Com": "compile", "Cap": "capture", "Mul": "weights", "Loa": "weights"}
-_BAR_DETAIL = re.compile(r"\((bs=\d+|num_tokens=\d+)")
-
+"""tqdm's descriptions, and the phase that each belongs to."""
+_BAR = re.compile(
+    r"(?P<what>" + "|".join(words for words, _ in _BARS) + r")"
+    r"(?P<rest>[^|%]*?):?\s+\d+%[^|]*\|(?:[^|]*\|)?\s*(?P<done>\d+)/(?P<total>\d+)"
+)
+_BAR_DETAIL = re.compile(r"\((bs=\d+|num_tokens=\d+)|rank=(\d+)")
 _MARKS: tuple[tuple[re.Pattern[str], str, str], ...] = (
-    (re.compile(r"Init torch distributed begin"), "distributed", ""),
-    (re.compile(r"Init torch distributed ends"), "distributed", "joined"),
+    (re.compile(r"Init (?:torch distributed|parallel) begin"), "distributed", ""),
+    (re.compile(r"Init (?:torch distributed|parallel) ends"), "distributed", "joined"),
     (re.compile(r"Load weight begin"), "weights", ""),
     (re.compile(r"Load weight end"), "weights", "loaded"),
     (re.compile(r"KV Cache is allocated|Memory pool end"), "kv_cache", ""),
+    (
+        re.compile(r"Entering DeepGEMM JIT Pre-Compile|Try DeepGEMM JIT Compiling|DeepGEMM warmup start"),
+        "deep_gemm",
+        "",
+    ),
+    (re.compile(r"Running FlashInfer autotune|FlashInfer autotune: extra"), "autotune", ""),
     # Its first minute and more is kernel compilation, without a line of output.
     (re.compile(r"Capture (?:target |draft )?(?:prefill|piecewise) CUDA graph begin"), "compile", ""),
-    (re.compile(r"Capture [\w ]*(?:cuda|CUDA|cpu|CPU) graph begin"), "capture", ""),
-    (re.compile(r"Capture [\w ]*(?:cuda|CUDA|cpu|CPU) graph end"), "capture", "done"),
+    (re.compile(r"Capture [\w -]*(?:(?:cuda|CUDA|cpu|CPU) graph|draft extend) begin"), "capture", ""),
+    (re.compile(r"Capture [\w -]*(?:(?:cuda|CUDA|cpu|CPU) graph|draft extend) end"), "capture", "done"),
     (re.compile(r"\bmax_total_num_tokens=\d+, "), "registering", ""),
     (re.compile(r"Start of prefill disaggregation warmup"), "registering", "prefill warm-up"),
     # A follower's last line: the engine has come up with all ranks; it never registers.
@@ -85,6 +106,10 @@ class Progress:
     """Lines so far in which it says that it has begun a batch of requests."""
     _bar: tuple[str, float, int] = ("", 0.0, 0)
     """The bar being shown, when it was first seen, and its steps then."""
+    _loading: int = 0
+    """Ranks of this process that are loading weights."""
+    _draft: bool = False
+    """All of them had loaded, and began again: the draft model."""
 
     def __post_init__(self) -> None:
         self.last_change = self.last_line_at = self.phase_since = self.started
@@ -103,6 +128,8 @@ class Progress:
         changed = self._feed_bar(line, now) if "/" in line else False
         for pattern, phase, detail in _MARKS:
             if pattern.search(line):
+                if phase == "weights":
+                    phase = self._load(begins=not detail)
                 return self._enter(phase, detail, now) or changed
         return changed
 
@@ -111,11 +138,13 @@ class Progress:
         if not bars:
             return False
         found = bars[-1]
-        phase = _BAR_PHASE[found["what"][:3]]
+        phase = next(phase for words, phase in _BARS if re.match(words, found["what"]))
+        if phase == "weights" and self._draft:
+            phase = "draft"
         if _ORDER[phase] < _ORDER[self.phase]:
             return False
         detail = _BAR_DETAIL.search(found["rest"])
-        changed = self._enter(phase, detail[1] if detail else "", now)
+        changed = self._enter(phase, detail[1] or detail[0] if detail else "", now)
         steps = int(found["done"]), int(found["total"])
         name = f"{found['what']} {steps[1]}"
         if name != self._bar[0] or steps[0] < self._bar[2]:
@@ -126,13 +155,26 @@ class Progress:
             changed = True
         return changed
 
+    def _load(self, begins: bool) -> str:
+        """The phase that one rank's begin or end of loading belongs to."""
+        if not begins:
+            self._loading = max(0, self._loading - 1)
+        else:
+            self._draft = self._draft or (self._loading == 0 and _ORDER[self.phase] >= _ORDER["weights"])
+            self._loading += 1
+        return "draft" if self._draft else "weights"
+
     def _enter(self, phase: str, detail: str, now: float) -> bool:
         """Go to `phase`; a rank that is behind the others does not take us back."""
         if phase == self.phase:
             if detail == self.detail:
                 return False
-        elif _ORDER[phase] > _ORDER[self.phase] or (phase == "weights" and self.phase == "capture"):
-            # Weights after graphs: a draft model is loaded next.
+        elif (
+            _ORDER[phase] > _ORDER[self.phase]
+            or (phase in _WARM_UP and self.phase in _WARM_UP and detail != "done")
+            or (phase == "draft" and not detail)
+        ):
+            # Older releases load a draft model after the first one's graphs, and go on as with the first.
             self.phase, self.phase_since = phase, now
             self.done = self.total = None
         else:

@@ -54,7 +54,7 @@ def test_a_scheduler_killed_during_capture_stops_there() -> None:
 
 
 def test_every_phase_has_a_name_for_people() -> None:
-    assert [*PHASES][:6] == UP_TO_CAPTURE
+    assert [phase for phase in PHASES if phase in UP_TO_CAPTURE] == UP_TO_CAPTURE
     assert all(PHASES.values())
 
 
@@ -104,6 +104,142 @@ def test_the_older_releases_wording_is_known() -> None:
     assert seen == ["starting", "distributed", "weights", "kv_cache", "capture"]
     assert (progress.done, progress.total, progress.detail) == (1, 8, "done")
     assert not progress.loaded
+
+
+def test_newer_releases_join_in_other_words() -> None:
+    seen, _ = phases_of(
+        ["INFO bootstrap: Init parallel begin.", "INFO bootstrap: Init parallel ends. elapsed=0.02 s"]
+    )
+    assert seen == ["starting", "distributed"]
+
+
+# desc= and set_description() of the releases, and the phase that each is part of.
+BARS = [
+    ("Loading safetensors checkpoint shards", "weights"),
+    ("Loading pt checkpoint shards", "weights"),
+    ("Loading np_cache checkpoint shards", "weights"),
+    ("Loading safetensors using Runai Model Streamer", "weights"),
+    ("Loading safetensors using Fastsafetensor loader", "weights"),
+    ("Loading safetensors using InstantTensor", "weights"),
+    ("Multi-thread loading shards", "weights"),
+    ("Multi-thread loading pt checkpoint shards", "weights"),
+    ("Computing checksums", "weights"),
+    ("quant weights to fp8 ue8m0", "weights"),
+    ("quant attn to fp8 ue8m0", "weights"),
+    ("Online quark_int4fp8_moe quantization on rank=3", "weights"),
+    ("DeepGEMM warmup", "deep_gemm"),
+    ("[AutoTuner]: Tuning trtllm::fused_moe::gemm1", "autotune"),
+    ("[AutoTuner]: Tuning flashinfer::trtllm_fp4_block_scale_moe", "autotune"),
+    ("Compiling num tokens (num_tokens=8192)", "compile"),
+    ("Warmup prefill shapes (up to 32K)", "compile"),
+    ("Profiling prefill latency for dynamic chunking", "compile"),
+    ("Capturing num tokens (num_tokens=256 avail_mem=38.44 GB)", "capture"),
+    ("Capturing prefill shape (num_tokens=256 avail_mem=38.44 GB)", "capture"),
+    ("Capturing batches (bs=256 avail_mem=38.44 GB)", "capture"),
+]
+
+
+@pytest.mark.parametrize(("what", "phase"), BARS)
+def test_every_bar_is_counted(what: str, phase: str) -> None:
+    progress = Progress("sglang", 0.0)
+    for number, shown in enumerate(
+        (
+            f"{what}:   0%|          | 0/47 [00:00<?, ?it/s]",
+            f"{what}:   9% Completed | 4/47 [00:30<05:00,  6.10s/it]",
+            f"{what}:  31%|███▏      | 15/47 [01:35<03:11, 17.1s/profile]",
+            f"{what}: 100%|██████████| 47/47 [01:35<00:00, 17.1s/profile]",
+        )
+    ):
+        assert progress.feed(shown, float(number))
+        assert (progress.phase, progress.done, progress.total) == (phase, (0, 4, 15, 47)[number], 47)
+
+
+EAGLE = """\
+[2026-05-12 08:20:31 TP0] Load weight begin. avail mem=183.10 GB
+[2026-05-12 08:20:31 TP1] Load weight begin. avail mem=183.10 GB
+Loading safetensors checkpoint shards: 100% Completed | 47/47 [05:00<00:00,  6.10s/it]
+[2026-05-12 08:25:31 TP1] Load weight end. type=Glm4MoeForCausalLM, dtype=torch.bfloat16
+[2026-05-12 08:25:31 TP0] Load weight end. type=Glm4MoeForCausalLM, dtype=torch.bfloat16
+{between}
+[2026-05-12 08:25:40 TP0] Load weight begin. avail mem=20.10 GB
+Loading safetensors checkpoint shards:   9% Completed | 4/47 [00:30<05:00,  6.10s/it]
+[2026-05-12 08:25:40 TP1] Load weight begin. avail mem=20.10 GB
+"""
+KV = "[2026-05-12 08:25:32 TP0] Memory pool end. avail mem=20.00 GB\n"
+CAPTURE = (
+    "[2026-05-12 08:25:33 TP0] Capture {} begin. avail mem=20.00 GB\n"
+    "Capturing batches (bs=8 avail_mem=24.37 GB): 100%|██████████| 8/8 [00:02<00:00,  4.00it/s]\n"
+    "[2026-05-12 08:25:36 TP0] Capture {} end. Time elapsed: 2.2 s.\n"
+)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "",
+        KV,
+        KV + CAPTURE.replace("{}", "cuda graph"),
+        KV + CAPTURE.replace("{}", "target verify CUDA graph"),
+    ],
+    ids=["before the KV cache", "without graphs", "after the graphs of 0.5.6", "after the graphs of 0.5.14"],
+)
+@pytest.mark.parametrize(
+    "draft", ["draft cuda graph", "draft decode CUDA graph", "Frozen-KV MTP draft cuda graph"]
+)
+def test_a_draft_model_has_a_phase_of_its_own_and_goes_on_as_the_first(between: str, draft: str) -> None:
+    seen, progress = phases_of(EAGLE.format(between=between.rstrip("\n")).splitlines())
+    assert seen[1] == "weights" and seen[-1] == "draft"
+    assert (progress.done, progress.total) == (4, 47)
+    assert progress.summary(progress.last_change).startswith("loading the draft model 4/47")
+    rest = [
+        "[TP0] Load weight end. type=Glm4MoeForCausalLMNextN",
+        KV,
+        *CAPTURE.replace("{}", draft).splitlines(),
+    ]
+    after = [(progress.feed(line, 50.0), progress.phase)[1] for line in rest]
+    assert after == ["draft", "kv_cache", "capture", "capture", "capture"]
+
+
+ORDER = ("begin 0", "begin 1", "end 1", "begin 2", "end 2", "end 0")
+
+
+def test_a_rank_that_is_slow_to_begin_is_no_draft_model() -> None:
+    begin, end = (
+        "[TP{}] Load weight begin. avail mem=183.10 GB",
+        "[TP{}] Load weight end. type=Glm4MoeForCausalLM",
+    )
+    seen, _ = phases_of(
+        [begin.format(0), begin.format(1), end.format(1), begin.format(2), end.format(2), end.format(0)]
+    )
+    assert seen == ["starting", "weights"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Running FlashInfer autotune...",
+        "Running FlashInfer autotune with cache: /cache/autotune/x.json",
+        "Running FlashInfer autotune (cache reuse DISABLED via SGLANG_FLASHINFER_AUTOTUNE_CACHE=0)",
+    ],
+)
+def test_tuning_comes_before_a_capture_or_within_it(said: str) -> None:
+    bar = "[AutoTuner]: Tuning trtllm::fused_moe::gemm1:  31%|███▏      | 5/16 [01:35<03:11, 17.1s/profile]"
+    tune = [f"[2026-05-12 08:25:33 TP0] {said}", bar]
+    captures = CAPTURE.replace("{}", "target decode CUDA graph").splitlines()
+    assert phases_of([KV, *tune, *captures])[0] == ["starting", "kv_cache", "autotune", "capture"]
+    seen, progress = phases_of([KV, captures[0], *tune, *captures[1:]])
+    assert seen == ["starting", "kv_cache", "capture", "autotune", "capture"]
+    progress = Progress("sglang", 0.0)
+    for line in tune:
+        progress.feed(line, 1.0)
+    assert progress.summary(1.0).startswith("tuning FlashInfer kernels 5/16")
+
+
+def test_deep_gemm_has_a_name() -> None:
+    entering = "[2026-05-12 08:25:33 TP0] Entering DeepGEMM JIT Pre-Compile session. It may take a long time"
+    seen, progress = phases_of([KV, entering, "DeepGEMM warmup:   3%|▎  | 512/16384 [00:30<20:00, 17.1it/s]"])
+    assert seen[-1] == "deep_gemm"
+    assert progress.summary(9.0).startswith("compiling DeepGEMM kernels 512/16384")
 
 
 def test_a_follower_is_loaded_when_dynamo_says_so() -> None:
