@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     MODEL = 66
     """The model is missing or broken."""
     UNAVAILABLE = 69
-    """A server this container needs never answered."""
+    """A server that this container needs, or that others need of it, never answered."""
     SOFTWARE = 70
     """A fault of the runner itself."""
     CANTCREAT = 73

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrypoint.settings import Settings
@@ -97,7 +98,23 @@ def in_job(
     address = (local_address or _local_address)(peer, settings.interface)
     if address is None and settings.interface is not None:
         unmet.append(_no_interface(settings.interface))
-    return replace(placed, node_address=address or node.name, unmet=tuple(unmet))
+    leader = _leader(settings.leader_address, node.rank, address)
+    return replace(placed, leader_address=leader, node_address=address or node.name, unmet=tuple(unmet))
+
+
+def _leader(leader: str | None, rank: int, address: str | None) -> str | None:
+    """The leader's address; on the leader itself never its name, where that leads to its own loopback.
+
+    Debian has such a line (127.0.1.1) in /etc/hosts, and Dynamo would announce the bootstrap server there.
+    """
+    own = socket.gethostname().partition(".")[0]
+    if rank or leader is None or address is None or leader.partition(".")[0] != own:
+        return leader
+    try:
+        found = socket.getaddrinfo(leader, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return leader
+    return address if any(is_loopback(str(entry[4][0])) for entry in found) else leader
 
 
 def _unresolved(name: str) -> str | None:
@@ -117,7 +134,7 @@ def _unresolved(name: str) -> str | None:
 
 def _no_interface(interface: str) -> str:
     return (
-        f"cannot use GLM47_INTERFACE: {interface}: it has no IPv4 address here; "
+        f"cannot use GLM47_INTERFACE: {interface}: it has no address here that others can reach; "
         "name one of `ip -brief address`, or unset it"
     )
 
@@ -172,7 +189,7 @@ def from_environ(
         roles=roles,
         nnodes=nnodes,
         node_rank=rank,
-        leader_address=leader,
+        leader_address=_leader(leader, rank, address),
         head_address=settings.head_address,
         node_address=address,
         names=names,
@@ -204,21 +221,37 @@ def _number(environ: Mapping[str, str], name: str, least: int, problems: list[st
 
 
 def _local_address(peer: str | None, interface: str | None) -> str | None:
+    """This node's address as `peer` sees it, else as anybody outside would. None: it has none."""
     if interface is not None:
         return _interface_address(interface)
-    # Connecting a datagram socket only looks up the route; 192.0.2.1 is reserved for documentation and stands
-    # for "anywhere outside" when there is no peer to ask for.
-    for target in (peer, "192.0.2.1"):
-        if target is None:
-            continue
+    # Connecting a datagram socket only looks up the route. The two literals are reserved for documentation
+    # and stand for "anywhere outside" when there is no peer to ask for.
+    for target in (peer, "192.0.2.1", "2001:db8::1"):
+        if target is not None and (found := _source_address(target)) is not None:
+            return found
+    return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` leads nowhere but to the machine that reads it."""
+    return host.startswith("127.") or host.strip("[]") in ("::1", "localhost")
+
+
+def _source_address(target: str) -> str | None:
+    """The address from which a packet to `target` would leave; IPv4 first, and never a loopback."""
+    try:
+        found = socket.getaddrinfo(target.strip("[]"), 9, type=socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    for family, kind, protocol, _, address in sorted(found, key=lambda entry: entry[0]):
         try:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-                probe.connect((target, 9))
-                found: str = probe.getsockname()[0]
-                if not found.startswith("127."):
-                    return found
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(address)
+                source = str(probe.getsockname()[0])
         except OSError:
             continue
+        if not is_loopback(source):
+            return source
     return None
 
 
@@ -232,4 +265,16 @@ def _interface_address(interface: str) -> str | None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), siocgifaddr, request)[20:24])
     except OSError:
+        return _interface_ipv6(interface)
+
+
+def _interface_ipv6(interface: str) -> str | None:
+    """Its first IPv6 address that is valid beyond its link."""
+    try:
+        rows = Path("/proc/net/if_inet6").read_text().splitlines()
+    except OSError:
         return None
+    for address, _, _, scope, _, name in map(str.split, rows):
+        if name == interface and int(scope, 16) == 0:
+            return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
+    return None

@@ -43,6 +43,20 @@ class HttpProbe:
 
 
 @dataclass(frozen=True)
+class PrefillProbe:
+    """Ready when GET `url` answers 2xx and decode workers would find every rank through `bootstrap`."""
+
+    url: str
+    bootstrap: str
+    """The bootstrap server, at the address that Dynamo announces to decode workers."""
+    setting: str
+    """The setting or variable that address comes from, for the error line."""
+    patience: float = 60.0
+    """Seconds that a worker which is up may stay out of reach: then its container ends with 69."""
+    kind: str = field(default="prefill", init=False)
+
+
+@dataclass(frozen=True)
 class NatsProbe:
     """Ready when the NATS server greets with JetStream enabled."""
 
@@ -144,7 +158,7 @@ class HangWatch:
     """Its requests may wait for a worker elsewhere."""
 
 
-Probe = HttpProbe | NatsProbe | FrontendProbe | LoadedProbe | AliveProbe
+Probe = HttpProbe | PrefillProbe | NatsProbe | FrontendProbe | LoadedProbe | AliveProbe
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from entrypoint.plan import (
     HttpProbe,
     NatsProbe,
     Plan,
+    PrefillProbe,
     Probe,
     Process,
 )
@@ -130,6 +131,8 @@ def probe(ready: Probe) -> str:
     """What `ready` waits for, in words."""
     if isinstance(ready, HttpProbe):
         return f"{ready.url} answers 2xx"
+    if isinstance(ready, PrefillProbe):
+        return f"{ready.url} answers 2xx, {ready.bootstrap} knows every rank"
     if isinstance(ready, NatsProbe):
         return f"NATS with JetStream at {ready.host}:{ready.port}"
     if isinstance(ready, FrontendProbe):

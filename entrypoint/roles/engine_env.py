@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from entrypoint import own_questions
+from entrypoint.roles import bootstrap
 from entrypoint.roles.context import LOOPBACK, Context
 
 CACHES = {
@@ -79,10 +80,9 @@ def engine(ctx: Context, role: str) -> dict[str, str]:
     base = s.cache_dir or f"{s.run_dir}/cache"
     for name, directory in CACHES.items():
         ctx.add(env, name, f"{base}/{directory}")
-    address = LOOPBACK if ctx.one_machine else ctx.placement.node_address
-    if address is not None and "HOST_IP" not in ctx.native:
-        # Prefill workers announce their bootstrap server at this address.
-        ctx.add(env, "SGLANG_HOST_IP", address)
+    if "HOST_IP" not in ctx.native:
+        # Ranks listen there for each other, and prefill workers announce their bootstrap server.
+        ctx.add(env, "SGLANG_HOST_IP", bootstrap.own(ctx).host)
     if ctx.one_machine:
         # Its only frontend has left before it: nobody needs time to see that it is leaving.
         ctx.add(env, "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS", "0")

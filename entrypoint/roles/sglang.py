@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from entrypoint import arguments, moe_runner
+from entrypoint.roles import bootstrap
 from entrypoint.roles.context import Context, bracketed
 from entrypoint.versions import older
 
@@ -60,6 +61,8 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
         words.append("--enable-dp-attention")
     if base_gpu:
         words.append(("--base-gpu-id", str(base_gpu)))
+    if role == "prefill" and place.node_rank == 0:
+        words.append(("--host", bootstrap.host(ctx)))
     if role in ENGINE_ROLES:
         words += [
             ("--disaggregation-mode", ENGINE_ROLES[role]),

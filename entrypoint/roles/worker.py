@@ -12,11 +12,12 @@ from entrypoint.plan import (
     HttpProbe,
     LoadedProbe,
     Port,
+    PrefillProbe,
     Probe,
     Process,
     Withdrawal,
 )
-from entrypoint.roles import engine_env, mocker, servers, sglang, worker_checks
+from entrypoint.roles import bootstrap, engine_env, mocker, servers, sglang, worker_checks
 from entrypoint.roles.context import ANY, LOOPBACK, Context, Part
 
 SYSTEM_PORT_LIMIT = 32768
@@ -108,10 +109,14 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
         return Part(_idle_follower(ctx, role))
     if not mock:
         worker_checks.check(ctx, role, given)
+        if role in sglang.ENGINE_ROLES:
+            bootstrap.check(ctx, role, given, nnodes)
     env, secret = engine_env.dynamo(ctx)
     engine_env.mark_questions(ctx, env, engine=not mock)
     if not mock:
         env.update(engine_env.engine(ctx, role))
+        if role == "prefill" and nnodes == 1 and "SGLANG_HOST_IP" in env:
+            env["SGLANG_HOST_IP"] = bootstrap.announced(ctx, given, nnodes).host
     if rank.leader or not mock:
         ctx.add(env, "DYN_SYSTEM_PORT", str(system))
     if rank.leader and ctx.dynamo_older("1.3"):
@@ -120,8 +125,7 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
     system_host = LOOPBACK if ctx.one_machine else ANY
     system_host = ctx.add(env, "DYN_SYSTEM_HOST", system_host)
     reach = LOOPBACK if system_host in (ANY, "::") else system_host
-    # A follower registers no endpoint, so its system server never turns healthy: its log tells.
-    ready: Probe = HttpProbe(f"http://{reach}:{system}/health") if rank.leader else LoadedProbe()
+    ready = _probe(ctx, rank, f"http://{reach}:{system}/health")
     drain = _drain(ctx, f"http://{reach}:{system}/metrics") if rank.leader and rank.nnodes == 1 else None
     process = Process(
         name=role,
@@ -162,6 +166,24 @@ def _hang(ctx: Context, rank: Rank, metrics: str) -> HangWatch | None:
     )
 
 
+def _probe(ctx: Context, rank: Rank, health: str) -> Probe:
+    if not rank.leader:
+        # It registers no endpoint, so its system server never turns healthy: its log tells.
+        return LoadedProbe()
+    if rank.role != "prefill" or ctx.settings.engine == "mocker":
+        return HttpProbe(health)
+    told = bootstrap.announced(ctx, rank.options, rank.nnodes)
+    return PrefillProbe(health, bootstrap.url(told, _bootstrap_port(ctx, rank)[0]), told.source)
+
+
+def _bootstrap_port(ctx: Context, rank: Rank) -> tuple[int, str]:
+    """(port of the bootstrap server, what sets it)."""
+    flag = "--bootstrap-ports" if ctx.settings.engine == "mocker" else "--disaggregation-bootstrap-port"
+    numbers = worker_checks.Numbers(ctx, rank.options)
+    number = numbers.get(flag, ctx.settings.bootstrap_port, "bootstrap_port")
+    return number, numbers.label(flag, "GLM47_BOOTSTRAP_PORT")
+
+
 def _drain(ctx: Context, metrics: str) -> Drain | None:
     """A worker that frontends of other containers use leaves their list and answers its last requests.
 
@@ -193,9 +215,9 @@ def _ports(ctx: Context, rank: Rank) -> list[Port]:
     numbers = worker_checks.Numbers(ctx, rank.options)
     made = []
     if rank.role == "prefill":
-        flag = "--bootstrap-ports" if s.engine == "mocker" else "--disaggregation-bootstrap-port"
-        number = numbers.get(flag, s.bootstrap_port, "bootstrap_port")
-        made.append(Port("bootstrap", number, ANY, rank.role, numbers.label(flag, "GLM47_BOOTSTRAP_PORT")))
+        number, setting = _bootstrap_port(ctx, rank)
+        host = (rank.options.value("--host") or ANY).strip("[]")
+        made.append(Port("bootstrap", number, host, rank.role, setting))
     if rank.nnodes > 1 and s.engine == "sglang" and len(ctx.worker_roles) == 1:
         address = rank.options.value("--dist-init-addr") or ""
         text = address.rpartition(":")[2]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.own_questions import WARM_UP_HEADERS
-from entrypoint.plan import Drain, FrontendProbe, HttpProbe, NatsProbe, Probe
-from entrypoint.supervise import warming
+from entrypoint.plan import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe
+from entrypoint.supervise import bootstrap_server, warming
 from entrypoint.supervise.warming import Pair
 
 if TYPE_CHECKING:
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 TIMEOUT = 5.0
 """Seconds that an answer may take."""
+
+
+class UnreachableError(Exception):
+    """A worker is up, but others cannot find it."""
+
+    def __init__(self, text: str, patience: float) -> None:
+        super().__init__(text)
+        self.patience = patience
+        """Seconds after which that will not change any more."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ def ask(
 ) -> tuple[bool, str, bool]:
     """Ask once: (ready, why not, the server answered that it is not ready yet).
 
-    `judge` says so of what a frontend lists.
+    `judge` says so of what a frontend lists. Raises UnreachableError.
     """
     if isinstance(probe, NatsProbe):
         return _ask_nats(probe)
@@ -48,6 +57,8 @@ def ask(
     try:
         if isinstance(probe, HttpProbe):
             return _ask_http(probe, client(probe.ca_file))
+        if isinstance(probe, PrefillProbe):
+            return _ask_prefill(probe, client(None))
         if isinstance(probe, FrontendProbe) and judge is not None:
             return judge(view(probe, client(None)))
     except httpx.ConnectError as error:
@@ -98,6 +109,17 @@ def _ask_http(probe: HttpProbe, client: httpx.Client) -> tuple[bool, str, bool]:
     if response.is_success:
         return True, "", False
     return False, f"{probe.url} answers {response.status_code}", response.status_code == 503
+
+
+def _ask_prefill(probe: PrefillProbe, client: httpx.Client) -> tuple[bool, str, bool]:
+    ready, why, loading = _ask_http(HttpProbe(probe.url), client)
+    if ready and (fault := bootstrap_server.fault(probe.bootstrap, client)) is not None:
+        raise UnreachableError(
+            f"its bootstrap server, announced to decode workers at {probe.bootstrap}, {fault}: "
+            f"correct {probe.setting}",
+            probe.patience,
+        )
+    return ready, why, loading
 
 
 def view(probe: FrontendProbe, client: httpx.Client) -> View:

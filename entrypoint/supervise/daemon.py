@@ -208,6 +208,8 @@ class Daemon(Supervisor):
             return self.director.gate(answer.name, answer.ready, answer.why, now)
         if answer.life != self.children[answer.name].life:
             return []
+        if answer.hopeless:
+            return self.director.fail(ExitCode.UNAVAILABLE, f"{answer.name} serves nobody: {answer.why}", now)
         unlisted = answer.loading and isinstance(self.plan.process(answer.name).ready, FrontendProbe)
         news: list[Action] = [Say(f"{answer.name}: {line}") for line in answer.news]
         return news + self.director.health(answer.name, answer.ready, answer.why, now, unlisted)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.own_questions import HEADERS
 from entrypoint.plan import Drain, Probe
-from entrypoint.supervise.asking import TIMEOUT, ask, in_flight
+from entrypoint.supervise.asking import TIMEOUT, UnreachableError, ask, in_flight
 from entrypoint.supervise.frontend_health import judge_of
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Answer:
     """The server answered, and said that it is not ready yet."""
     news: tuple[str, ...] = ()
     """What else is worth a line."""
+    hopeless: bool = False
+    """Waiting longer will not help."""
 
 
 class Prober:
@@ -150,6 +152,7 @@ class _Watch(threading.Thread):
         self.event = threading.Event()
         self.over = False
         self.frontend = judge_of(probe, clients.get, self.event.set)
+        self.unreachable_since: float | None = None
 
     def run(self) -> None:
         from tenacity import Retrying, retry_if_result
@@ -200,6 +203,12 @@ class _Watch(threading.Thread):
     def _ask(self) -> Answer:
         try:
             ready, why, loading = ask(self.probe, self.clients.get, self.frontend)
+            self.unreachable_since = None
+        except UnreachableError as error:
+            now = time.monotonic()
+            self.unreachable_since = self.unreachable_since or now
+            hopeless = now - self.unreachable_since >= error.patience
+            return Answer(self.what, False, str(error), self.life, loading=True, hopeless=hopeless)
         except Exception as error:  # a probe that breaks is an answer too: never a dead thread
             ready, why, loading = False, f"probe failed: {error!r}", False
         news = self.frontend.news() if self.frontend is not None else ()

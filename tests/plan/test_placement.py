@@ -3,6 +3,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
+import pytest
+
 from entrypoint.placement import Placement, from_environ
 from entrypoint.settings import Settings
 
@@ -56,7 +58,30 @@ def test_own_address_is_the_route_to_the_head_and_never_the_loopback() -> None:
         assert not found.startswith("127.")
 
 
+def test_an_ipv6_address_is_found_where_there_is_no_other() -> None:
+    found = from_environ({}, Settings(ROLE="decode", head_address="2001:db8::1")).node_address
+    assert found is None or socket.inet_pton(socket.AF_INET6 if ":" in found else socket.AF_INET, found)
+    assert found not in ("::1", "127.0.0.1")
+
+
+def test_a_leader_never_announces_its_own_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Debian a machine's own name leads to 127.0.1.1; what other nodes call it stays as it is."""
+    hosts = {"node2": "127.0.1.1", "node2.cluster": "10.0.0.2", "127.0.0.1": "127.0.0.1"}
+    monkeypatch.setattr(socket, "gethostname", lambda: "node2")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *a, **k: [(2, 1, 6, "", (hosts[host], 0))])
+
+    def leader(name: str, rank: int) -> str | None:
+        return place(role="prefill", prefill_nodes=2, leader_address=name, node_rank=rank).leader_address
+
+    assert leader("node2", 0) == "10.0.0.7"
+    assert leader("node2", 1) == "node2"
+    assert leader("node2.cluster", 0) == "node2.cluster"
+    assert leader("127.0.0.1", 0) == "127.0.0.1"
+
+
 def test_interface_names_are_checked() -> None:
     assert from_environ({}, Settings(ROLE="decode", interface="lo")).node_address == "127.0.0.1"
     (problem,) = from_environ({}, Settings(ROLE="decode", interface="nosuch0")).problems
-    assert problem.startswith("cannot use GLM47_INTERFACE: nosuch0: it has no IPv4 address here;")
+    assert problem.startswith(
+        "cannot use GLM47_INTERFACE: nosuch0: it has no address here that others can reach;"
+    )
