@@ -31,7 +31,7 @@ class Group(click.Group):
     late: ClassVar[dict[str, str]] = {
         "bench": "entrypoint.bench.command:bench_group",
         "patch": "entrypoint.patches.command:patch_group",
-        "smoke": "entrypoint.smoke:smoke_command",
+        "smoke": "entrypoint.smoke_command:smoke_command",
         "topology": "entrypoint.topology_command:topology_command",
     }
 

@@ -74,6 +74,12 @@ class PatchError(RunnerError):
     exit_code = ExitCode.CANTCREAT
 
 
+class NobodyListensError(RunnerError):
+    """Nobody listens at an address that a person gave (69)."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
 class CheckFailedError(RunnerError):
     """A smoke test, probe or check looked at a running deployment and was not satisfied (1)."""
 

@@ -1,26 +1,27 @@
 """`smoke URL`: does a deployment answer, in the right shape, and does what it says make sense?
 
-Five requests: the list of models, then a completion and a chat completion, each whole and streamed.
+Five requests: the list of models, then a completion and a chat completion, each whole and streamed. With
+`--pd` the workers' counters are read besides (`smoke_pd`).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import click
-
 from entrypoint import smoke_answers
-from entrypoint.errors import CheckFailedError, ConfigError, ExitCode, RunnerError
+from entrypoint.errors import ConfigError, NobodyListensError
 from entrypoint.smoke_answers import Answer, Unexpected
 
 if TYPE_CHECKING:
     import httpx
+
+    from entrypoint.smoke_pd import Counters, Worker
 
 PROMPT = "What is the capital of France?"
 MAX_TOKENS = 32
@@ -28,12 +29,6 @@ MAX_TOKENS_EXPECTING = 512
 """With an expected word: GLM-4.7 thinks before it answers."""
 MAX_BODY = 16 << 20
 """Bytes of one answer; more than that is no answer to these questions."""
-
-
-class NobodyListensError(RunnerError):
-    """Nobody listens at the URL (69)."""
-
-    exit_code = ExitCode.UNAVAILABLE
 
 
 @dataclass(frozen=True)
@@ -88,11 +83,13 @@ def smoke(
     api_key: str | None = None,
     timeout: float = 120.0,
     prompt: str = PROMPT,
+    workers: Sequence[Worker] | None = None,
 ) -> SmokeReport:
     """Ask the deployment at `url` and report; `timeout` is the seconds each request may take in all.
 
     `model` defaults to the first one listed. With `expect_text` an answer must contain that word, whatever
-    its case. Raises ConfigError (78) for a URL that is none, NobodyListensError (69) when nothing listens.
+    its case; `workers` must have counted the requests. Raises ConfigError (78) for a URL that is none,
+    NobodyListensError (69) when nothing listens.
     """
     base = base_url(url)
     if timeout <= 0:
@@ -103,7 +100,14 @@ def smoke(
     limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
     # No proxy from the environment: what is tested is this address, from here.
     with httpx.Client(base_url=base, headers=headers, timeout=limits, trust_env=False) as client:
-        return _Run(client, base, model, timeout, expect_text, prompt).report()
+        run = _Run(client, base, model, timeout, expect_text, prompt)
+        if workers is None:
+            return run.report()
+        from entrypoint.smoke_pd import Counters
+
+        # Without the API's key: that is not for the workers.
+        with httpx.Client(trust_env=False) as plain:
+            return run.report(Counters(workers, plain))
 
 
 def base_url(url: str) -> str:
@@ -144,7 +148,7 @@ class _Run:
         self.max_tokens = MAX_TOKENS_EXPECTING if expect_text else MAX_TOKENS
         self.checks: list[Check] = []
 
-    def report(self) -> SmokeReport:
+    def report(self, counters: Counters | None = None) -> SmokeReport:
         self._check("models", self._models)
         for chat in (False, True):
             for stream in (False, True):
@@ -155,6 +159,10 @@ class _Run:
                     self._check(name, partial(self._ask, chat, stream))
         if self.expect_text:
             self.checks.append(self._expected(self.expect_text))
+        if counters is not None:
+            answered = sum(check.ok for check in self.checks[1:5])
+            for name, ok, detail in counters.judge(answered):
+                self.checks.append(Check(name, ok, detail, 0.0))
         return SmokeReport(self.url, self.model, tuple(self.checks))
 
     def _check(self, name: str, ask: Callable[[], Answer]) -> None:
@@ -242,39 +250,3 @@ class _Run:
             return Check("expected text", True, f"{word!r} in: {'; '.join(found)}", 0.0)
         said = smoke_answers.excerpt(answers[-1].text) if answers else "nothing"
         return Check("expected text", False, f"no answer contains {word!r}; the last one says: {said}", 0.0)
-
-
-@click.command("smoke")
-@click.argument("url")
-@click.option("--model", help="Model to ask for; the first one listed when left out.")
-@click.option("--expect-text", metavar="WORD", help="A word that an answer must contain, whatever its case.")
-@click.option("--prompt", default=PROMPT, show_default=True, help="What to ask.")
-@click.option("--timeout", type=float, default=120.0, show_default=True, help="Seconds per request.")
-@click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def smoke_command(
-    url: str, model: str | None, expect_text: str | None, prompt: str, timeout: float, style: str
-) -> None:
-    """Ask a running deployment for its models, a completion and a chat completion, whole and streamed.
-
-    URL is the frontend's address, such as http://127.0.0.1:8000. GLM47_API_KEY is sent as bearer token.
-    """
-    report = smoke(
-        url, model=model, expect_text=expect_text, api_key=_api_key(), timeout=timeout, prompt=prompt
-    )
-    click.echo(json.dumps(report.to_jsonable(), indent=2) if style == "json" else report.table())
-    failed = [check for check in report.checks if not check.ok]
-    if failed:
-        count = f"{len(failed)} of {len(report.checks)} checks failed"
-        raise CheckFailedError(
-            f"cannot pass {report.url}: {count}: first: {failed[0].name}: {failed[0].detail}"
-        )
-
-
-def _api_key() -> str | None:
-    import os
-    from pathlib import Path
-
-    from entrypoint.settings_load import load
-
-    key = load(os.environ, Path.cwd()).settings.api_key
-    return key.get_secret_value() if key else None

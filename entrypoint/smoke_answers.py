@@ -184,6 +184,11 @@ def _usage(usage: Any, max_tokens: int) -> str:
     prompt, completion, total = (
         _count(usage, key) for key in ("prompt_tokens", "completion_tokens", "total_tokens")
     )
+    if completion == 0:
+        raise Unexpected(
+            "no tokens came: completion_tokens is 0; with prefill and decode workers see decode's log: "
+            "it may not reach prefill's bootstrap server"
+        )
     if prompt <= 0 or not 0 < completion <= max_tokens or total != prompt + completion:
         raise Unexpected(
             f"usage does not add up: prompt_tokens {prompt}, completion_tokens {completion} "

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from entrypoint import smoke, smoke_answers, status
-from entrypoint.errors import CheckFailedError, ConfigError
+from entrypoint.errors import CheckFailedError, ConfigError, NobodyListensError
 
 T = TypeVar("T")
 
@@ -142,7 +142,7 @@ def wait_for(server: Server, look: Callable[[], T], seconds: float, say: Callabl
             why = str(error)
             if time.monotonic() >= deadline:
                 waited = f" after {seconds:g} s" if seconds else ""
-                raise smoke.NobodyListensError(
+                raise NobodyListensError(
                     f"cannot benchmark {server.url}{waited}: {why}: start the deployment, give its "
                     "frontend's address, or wait for it with --wait"
                 ) from None

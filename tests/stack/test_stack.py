@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint.demo_model import make_demo_model
+from entrypoint.own_questions import MARK
 from tests.support.runner import Runner, alive, until
 from tests.support.stack import COMMAND, ask, chat, free_ports, run
 
@@ -103,6 +105,15 @@ def metrics(port: str) -> str:
         return str(answer.read().decode())
 
 
+def smoke_pd(port: str, *runners: str) -> tuple[int, str]:
+    """`smoke --pd` as a person types it."""
+    words = [word for runner in runners for word in ("--worker", runner)]
+    done = subprocess.run(
+        [COMMAND, "smoke", f"http://127.0.0.1:{port}", "--pd", *words], capture_output=True, text=True
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
 def test_disaggregated_as_five_containers_would_be(tmp_path: Path, model: Path) -> None:
     """etcd, NATS, frontend, prefill and decode, each its own runner, started in the wrong order."""
     shared = free_ports()
@@ -124,6 +135,11 @@ def test_disaggregated_as_five_containers_would_be(tmp_path: Path, model: Path) 
         assert components == {"prefill", "backend"}
         code, answer = chat(port)
         assert code == 200 and answer["usage"]["completion_tokens"] == 8
+        prefill, decode = (f"127.0.0.1:{runners[role].health_port}" for role in ("prefill", "decode"))
+        code, said = smoke_pd(port, prefill, decode)
+        assert code == 0 and said.count("4 requests counted by 1") == 2, said
+        code, said = smoke_pd(port, decode)
+        assert code == 1 and "no prefill worker is known" in said
 
         runners["decode"].signal(signal.SIGTERM)
         code = runners["decode"].wait()
@@ -131,6 +147,8 @@ def test_disaggregated_as_five_containers_would_be(tmp_path: Path, model: Path) 
         until(lambda: runners["frontend"].get("/readyz")[0] == 503, "the frontend misses its decode worker")
         _, why = runners["frontend"].get("/readyz")
         assert "0 of 1 backend" in str(why)
+        for runner in runners.values():
+            assert MARK not in runner.text() and "on_failure" not in runner.text()
         for role in ("frontend", "prefill", "nats", "etcd"):
             runners[role].signal(signal.SIGTERM)
         assert [runners[r].wait(30) for r in ("frontend", "prefill", "nats", "etcd")] == [0, 0, 0, 0]

@@ -1,0 +1,106 @@
+"""A prefill and a decode worker are replaced in turn, each in a container of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from entrypoint.own_questions import MARK
+from tests.engine.stacks import START, Stack
+from tests.support.cpu_engine import greedy
+from tests.support.runner import free_port, until
+
+FIRST = 1.0
+"""Seconds that a client's first request to a replaced worker may take once the frontend is ready again."""
+
+
+class Deployment:
+    """etcd, a prefill worker, a decode worker and a frontend, a runner for each."""
+
+    def __init__(self, directory: Path, model: Path, release: str) -> None:
+        self.directory, self.model, self.release = directory, model, release
+        self.shared = {
+            "GLM47_HEAD_ADDRESS": "127.0.0.1",
+            "GLM47_PREFILL_WORKERS": "1",
+            "GLM47_DECODE_WORKERS": "1",
+            "GLM47_HTTP_PORT": str(free_port()),
+            "GLM47_ETCD_PORT": str(free_port()),
+            "GLM47_NATS_PORT": str(free_port()),
+            "GLM47_BOOTSTRAP_PORT": str(free_port()),
+        }
+        self.stacks: dict[str, Stack] = {}
+        self.lives = 0
+
+    def start(self, *roles: str) -> None:
+        for role in roles:
+            self.lives += 1
+            where = self.directory / f"{role.partition(',')[0]}-{self.lives}"
+            stack = Stack(where, self.model, role, release=self.release, **self.shared)
+            self.stacks[role.partition(",")[0]] = stack.__enter__()
+
+    def lose(self, role: str) -> None:
+        """Its engine is killed, and its container ends."""
+        runner = self.stacks[role].runner
+        os.kill(runner.status_of(role)["pid"], signal.SIGKILL)
+        assert runner.wait(30) == 137, runner.text()
+
+    def frontend_ready(self) -> bool:
+        return self.stacks["frontend"].runner.get("/readyz")[0] == 200
+
+    def close(self) -> None:
+        for stack in reversed(self.stacks.values()):
+            stack.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="module")
+def deployment(release: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    made = Deployment(tmp_path_factory.mktemp("replaced"), model, release)
+    try:
+        made.start("etcd,nats", "prefill", "decode", "frontend")
+        until(made.frontend_ready, "the frontend is ready", START)
+        yield made
+    finally:
+        made.close()
+
+
+def test_it_answers(deployment: Deployment, asked: list[str], right: list[str]) -> None:
+    assert greedy(deployment.stacks["frontend"].url, asked) == right
+    assert "first tokens after" in deployment.stacks["frontend"].runner.text()
+
+
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+def test_the_first_request_after_a_replacement_is_quick(
+    deployment: Deployment, role: str, asked: list[str], right: list[str]
+) -> None:
+    frontend = deployment.stacks["frontend"]
+    deployment.lose(role)
+    until(lambda: not deployment.frontend_ready(), "the frontend is not ready", 60)
+    before = len(frontend.runner.lines)
+    deployment.start(role)
+    until(deployment.frontend_ready, "the frontend is ready again", START)
+    began = time.monotonic()
+    assert greedy(frontend.url, asked[:1]) == right[:1]
+    took = time.monotonic() - began
+    said = [line for line in frontend.runner.lines[before:] if line.startswith("runner")]
+    print("\n".join([f"first request after the replaced {role}: {took:.2f} s", *said]))
+    assert any(f"a new {role} worker is listed" in line for line in said)
+    assert any("first tokens after" in line for line in said)
+    assert took < FIRST
+    assert greedy(frontend.url, asked) == right
+
+
+def test_nobody_s_log_has_lines_about_the_runners_questions(deployment: Deployment) -> None:
+    for stack in deployment.stacks.values():
+        text = stack.runner.text()
+        assert MARK not in text
+        assert "tower_http::trace::on_failure" not in text
+        # Clients' requests have a method and a path; answers to bare GETs, which only we make here, have not.
+        bare = [
+            line for line in stack.runner.lines if "http response sent" in line and "method=POST" not in line
+        ]
+        assert not bare, bare[:3]
