@@ -87,6 +87,9 @@ class FrontendProbe:
     """Seconds between a worker's appearance and that request."""
     patience: float = 15.0
     """Seconds that it may take; doubled for each further one to the same workers."""
+    workers_port: int | None = None
+    """Where the runners beside its workers are asked whether those are ready, once it has been ready itself;
+    None: they are not, since its workers are in this container."""
     kind: str = field(default="frontend", init=False)
 
 

@@ -97,6 +97,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             backend=ctx.decode_workers,
             prefill=ctx.prefill_workers,
             warmup=s.warmup,
+            workers_port=None if ctx.one_machine else s.health_port,
             settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.dynamo_older("1.3") else SETTLE,
             patience=PATIENCE[s.engine],
         ),

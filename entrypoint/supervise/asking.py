@@ -6,12 +6,12 @@ import json
 import socket
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.own_questions import WARM_UP_HEADERS
 from entrypoint.plan import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe
-from entrypoint.supervise import bootstrap_server, warming
+from entrypoint.supervise import bootstrap_server, warming, workers
 from entrypoint.supervise.warming import Pair
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class View:
     """Ids of registered workers, by component."""
     listed: bool
     """The model is in /v1/models."""
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Where those workers are, by component; a worker that does not tell is an empty one."""
 
 
 def ask(
@@ -124,10 +126,10 @@ def _ask_prefill(probe: PrefillProbe, client: httpx.Client) -> tuple[bool, str, 
 
 def view(probe: FrontendProbe, client: httpx.Client) -> View:
     """What a frontend lists."""
-    instances = instances_of(_json(client.get(f"{probe.url}/health")))
+    health = _json(client.get(f"{probe.url}/health"))
     models = _json(client.get(f"{probe.url}/v1/models"))
     names = [m.get("id") for m in models.get("data") or [] if isinstance(m, dict)]
-    return View(instances, probe.model in names)
+    return View(instances_of(health), probe.model in names, workers.hosts_of(health))
 
 
 def request_tokens(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from entrypoint.plan import FrontendProbe
 from entrypoint.supervise.asking import View, request_tokens
 from entrypoint.supervise.warming import Pair, Warmth
+from entrypoint.supervise.workers import none_ready
 
 if TYPE_CHECKING:
     import httpx
@@ -62,6 +63,8 @@ class FrontendHealth:
             self.restless = self.restless or not live <= self.warmth.met
             if not warm or (cold and not self.was_ready):
                 return False, self.warmth.describe(len(cold)), False
+        if self.was_ready and (why := none_ready(self.probe, view.hosts, self._client)) is not None:
+            return False, why, False
         self.was_ready = True
         return True, "", False
 

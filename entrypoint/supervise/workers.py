@@ -1,0 +1,77 @@
+"""Asks the runners beside a frontend's workers whether those are ready.
+
+A worker that hangs stays registered until its container ends. Its own runner knows better, and answers on the
+same port in every container of a deployment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from entrypoint.plan import FrontendProbe
+
+if TYPE_CHECKING:
+    import httpx
+
+TIMEOUT = 1.0
+"""Seconds that a runner's answer may take."""
+ROLES = {"prefill": ("prefill",), "backend": ("decode", "aggregated")}
+"""Roles of the processes that serve each of Dynamo's components."""
+_HOST = re.compile(r"(?:^|//)(\[[^\]]+\]|[^/:]+):\d+(?:/|$)")
+
+
+def none_ready(
+    probe: FrontendProbe, where: Mapping[str, tuple[str, ...]], client: Callable[[], httpx.Client]
+) -> str | None:
+    """Why nobody answers this frontend's requests; None while somebody does. `where`: hosts by component.
+
+    A worker whose runner cannot be asked counts as ready: it is registered, and nothing else is known.
+    """
+    if probe.workers_port is None:
+        return None
+    for component, wanted in (("prefill", probe.prefill), ("backend", probe.backend)):
+        hosts = list(dict.fromkeys(where.get(component, ())))
+        if not wanted or not hosts:
+            continue
+        reasons = []
+        for host in hosts:
+            # The first that is ready is enough: a deployment of many workers is asked one question.
+            why = _not_ready(f"http://{host}:{probe.workers_port}/status", ROLES[component], client())
+            if why is None:
+                break
+            reasons.append(f"{host}: {why}")
+        else:
+            return f"none of its {component} workers is ready: {'; '.join(reasons)}"
+    return None
+
+
+def hosts_of(health: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Hosts of the registered workers by component, from the body of a frontend's /health."""
+    hosts: dict[str, tuple[str, ...]] = {}
+    for instance in health.get("instances") or []:
+        if isinstance(instance, dict) and instance.get("endpoint") == "generate":
+            component = str(instance.get("component"))
+            hosts[component] = (*hosts.get(component, ()), _host(instance.get("transport")))
+    return hosts
+
+
+def _host(transport: object) -> str:
+    texts = transport.values() if isinstance(transport, dict) else [transport]
+    found = [match[1] for text in texts if isinstance(text, str) for match in _HOST.finditer(text)]
+    return found[0] if found else ""
+
+
+def _not_ready(url: str, roles: tuple[str, ...], client: httpx.Client) -> str | None:
+    import httpx
+
+    try:
+        response = client.get(url, timeout=TIMEOUT)
+        processes = response.json()["processes"] if response.is_success else []
+        workers = [process for process in processes if process["role"] in roles]
+        if any(process["ready"] for process in workers):
+            return None
+        return str(workers[0].get("why") or "it does not say why") if workers else None
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+        return None
