@@ -1,0 +1,355 @@
+"""What prefill and decode workers of a real engine do when they are killed, replaced and stopped.
+
+    python -m bench.disaggregated --gpus 0,1 --out DIR [SCENARIO …] [--together]
+
+One runner per container, on this machine, over etcd. The engine comes from the environment:
+GLM47_MODEL_PATH, GLM47_PYTHON, GLM47_ETCD_BIN, GLM47_EXTRA_ARGS and whatever else it needs; a model with
+random weights in which attention counts shows a wrong KV cache, dummy weights do not. Every figure is
+seconds, printed as it is measured, and once more as JSON in DIR/results.json; containers' output is in DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.clients import Clients, Reply, greedy, prompts
+from entrypoint.supervise import tree
+from tests.support.runner import ROOT, Runner, free_port
+
+READY = 420.0
+"""Seconds that an engine with nothing in its caches may take."""
+HUNG = 90.0
+"""Seconds that a stopped scheduler is waited for: 15 to not ready and 60 to the end are promised."""
+WORKERS = ("prefill", "decode")
+"""By the GPU that each one gets."""
+LONG = 2000
+"""Tokens of a request that is still being answered when something happens to its worker."""
+
+
+class Deployment:
+    """The containers of one deployment."""
+
+    def __init__(self, out: Path, gpus: list[str], **settings: str) -> None:
+        self.out, self.gpus = out, gpus
+        self.http, etcd, peer, bootstrap, dist = (free_port() for _ in range(5))
+        self.common = {
+            # An engine may need packages of its own on the path (a CPU engine's stand-ins).
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            "GLM47_HEAD_ADDRESS": "127.0.0.1",
+            "GLM47_HTTP_PORT": str(self.http),
+            "GLM47_ETCD_PORT": str(etcd),
+            "GLM47_ETCD_PEER_PORT": str(peer),
+            "GLM47_BOOTSTRAP_PORT": str(bootstrap),
+            "GLM47_DIST_INIT_PORT": str(dist),
+            "GLM47_GPUS_PER_NODE": "1",
+            **settings,
+        }
+        self.runners: dict[str, Runner] = {}
+        self.started: dict[str, float] = {}
+        self._lives: dict[str, int] = {}
+
+    def start(self, name: str, role: str, gpu: int | None = None, **settings: str) -> Runner:
+        """A container; a second one of the same name takes the first one's place."""
+        self._lives[name] = life = self._lives.get(name, 0) + 1
+        port = free_port()
+        own = {
+            "ROLE": role,
+            "GLM47_HEALTH_PORT": str(port),
+            "GLM47_SYSTEM_PORT": str(free_port()),
+            "GLM47_RUN_DIR": tempfile.mkdtemp(prefix=f"bench-{name}-"),
+        }
+        if gpu is not None and self.gpus:
+            own["CUDA_VISIBLE_DEVICES"] = self.gpus[gpu]
+        command = [*python(), "-m", "entrypoint", "run"]
+        runner = Runner(command, {**self.common, **own, **settings}, port)
+        runner.log = self.out / f"{self.common['GLM47_HTTP_PORT']}-{name}-{life}.log"  # type: ignore[attr-defined]
+        self.runners[name], self.started[name] = runner, time.monotonic()
+        return runner
+
+    def ready(self, *names: str) -> dict[str, float]:
+        """Wait until they are; seconds from each one's start."""
+        took = {}
+        for name in names:
+            wait(lambda name=name: self.is_ready(name) or self.ended(name), READY, f"{name} is ready")
+            if self.ended(name):
+                raise RuntimeError(f"{name} ended: {last_line(self.runners[name])}")
+            took[name] = round(time.monotonic() - self.started[name], 1)
+        return took
+
+    def is_ready(self, name: str) -> bool:
+        """Whether its /readyz is 200."""
+        return self.runners[name].get("/readyz")[0] == 200
+
+    def ended(self, name: str) -> bool:
+        """Whether its runner is gone."""
+        return self.runners[name].process.poll() is not None
+
+    def stop(self) -> dict[str, int]:
+        """SIGTERM to all, frontends first, as orchestrators do; the codes."""
+        for runner in reversed(self.runners.values()):
+            if runner.process.poll() is None:
+                runner.signal(signal.SIGTERM)
+        codes = {}
+        for name, runner in self.runners.items():
+            codes[name] = runner.wait(120)
+        return codes
+
+    def close(self) -> None:
+        """Leave nothing behind, and keep the logs."""
+        for runner in self.runners.values():
+            runner.__exit__()
+            runner.log.write_text(runner.text() + "\n")  # type: ignore[attr-defined]
+
+
+def python() -> list[str]:
+    """The interpreter that holds the runner's own packages."""
+    import sys
+
+    return [sys.executable]
+
+
+@contextmanager
+def deployment(out: Path, gpus: list[str], **settings: str) -> Iterator[Deployment]:
+    """A deployment that is gone at the end."""
+    made = Deployment(out, gpus, **settings)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def wait(condition: Any, limit: float, what: str) -> float:
+    """Seconds until `condition` was true; TimeoutError after `limit`."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > limit:
+            raise TimeoutError(f"not within {limit:g} s: {what}")
+        time.sleep(0.05)
+    return round(time.monotonic() - began, 1)
+
+
+def last_line(runner: Runner) -> str:
+    """What an engineer reads first."""
+    return next((line for line in reversed(runner.lines) if line.startswith("runner")), "")
+
+
+def scheduler(runner: Runner) -> int:
+    """The pid of a container's first scheduler."""
+    below = [runner.process.pid]
+    for pid in below:
+        below += tree.children(pid)
+    return next(pid for pid in below if tree.title(pid).startswith("sglang::scheduler"))
+
+
+def pair(it: Deployment) -> dict[str, float]:
+    """etcd, prefill, decode and a frontend, ready."""
+    it.common |= {"GLM47_PREFILL_WORKERS": "1", "GLM47_DECODE_WORKERS": "1"}
+    it.start("etcd", "etcd")
+    it.start("prefill", "prefill", 0)
+    it.start("decode", "decode", 1)
+    it.start("frontend", "frontend")
+    return it.ready("etcd", "prefill", "decode", "frontend")
+
+
+def tokens(out: Path, gpus: list[str]) -> dict[str, Any]:
+    """The same greedy tokens from an aggregated worker and from a pair."""
+    with deployment(out, gpus) as it:
+        it.start("single", "single", 0)
+        took = it.ready("single")
+        wanted = [greedy(it.http, prompt, 24) for prompt in prompts()]
+        it.stop()
+    with deployment(out, gpus) as it:
+        took |= pair(it)
+        got = [greedy(it.http, prompt, 24) for prompt in prompts()]
+        codes = it.stop()
+    equal = sum(a.text == b.text and a.tokens == 24 for a, b in zip(wanted, got, strict=True))
+    return {"ready after": took, "equal": f"{equal} of {len(got)}", "codes": codes, "last": got[-1].text[:80]}
+
+
+def replaced(out: Path, gpus: list[str]) -> dict[str, Any]:
+    """Each worker killed and replaced, eight clients asking all the time."""
+    found: dict[str, Any] = {}
+    with deployment(out, gpus) as it:
+        pair(it)
+        greedy(it.http, "warm", 8)
+        for gpu, name in enumerate(WORKERS):
+            with Clients(it.http, 8) as clients:
+                time.sleep(3)
+                os.kill(it.runners[name].process.pid, signal.SIGKILL)
+                killed = time.monotonic()
+                it.runners[name].wait(30)
+                time.sleep(2)
+                it.start(name, name, gpu)
+                took = it.ready(name)[name]
+                wait(lambda: it.is_ready("frontend"), 120, "the frontend is ready again")
+                again = time.monotonic()
+                first = [greedy(it.http, f"again {n}", 8) for n in range(3)]
+                time.sleep(3)
+            asked = clients.replies
+            found[f"{name} killed, 8 clients"] = {
+                "replacement ready after": took,
+                "frontend ready after that": round(again - it.started[name] - took, 1),
+                "first requests after that": [reply.seconds for reply in first],
+                "asked": len(asked),
+                "failed": failures(asked),
+                "longest that began after ready": max(
+                    (r.seconds for r in asked if r.began >= again), default=None
+                ),
+                "first good answer after the kill": min(
+                    (round(r.began + r.seconds - killed, 1) for r in asked if r.good and r.began > killed),
+                    default=None,
+                ),
+            }
+            show(name, found[f"{name} killed, 8 clients"])
+            # Once more with nobody asking: the first request is the first that the new worker gets.
+            os.kill(it.runners[name].process.pid, signal.SIGKILL)
+            it.runners[name].wait(30)
+            it.start(name, name, gpu)
+            it.ready(name)
+            wait(lambda: it.is_ready("frontend"), 120, "the frontend is ready again")
+            quiet = [greedy(it.http, f"quiet {n}", 8) for n in range(3)]
+            found[f"{name} killed, nobody asking"] = {
+                "first requests": [(r.seconds, r.tokens) for r in quiet]
+            }
+            show(name, found[f"{name} killed, nobody asking"])
+        found["codes"] = it.stop()
+    return found
+
+
+def failures(replies: list[Reply]) -> dict[str, int]:
+    """How many requests failed, by why."""
+    counts: dict[str, int] = {}
+    for reply in replies:
+        if not reply.good:
+            counts[reply.why] = counts.get(reply.why, 0) + 1
+    return counts
+
+
+def stopped(out: Path, gpus: list[str], name: str, busy: bool) -> dict[str, Any]:
+    """The scheduler of worker `name` stopped (SIGSTOP), idle or with a request in flight; then replaced."""
+    with deployment(out, gpus) as it:
+        pair(it)
+        found = hang(it, name, it.http if busy else None)
+        it.start(name, name, WORKERS.index(name))
+        it.ready(name)
+        wait(lambda: it.is_ready("frontend"), 120, "the frontend is ready again")
+        found["tokens afterwards"] = greedy(it.http, "after all", 8).tokens
+        found["codes"] = it.stop()
+    return found
+
+
+def hang(it: Deployment, name: str, http: int | None, signum: int = signal.SIGSTOP) -> dict[str, Any]:
+    """Send `signum` to the scheduler of `name`, and watch what comes of it."""
+    runner = it.runners[name]
+    if http is not None:
+        threading.Thread(target=greedy, args=(http, "long", LONG), daemon=True).start()
+        time.sleep(1)
+    others = [other for other in it.runners if other not in (name, "etcd")]
+    os.kill(scheduler(runner), signum)
+    began = time.monotonic()
+    seen: dict[str, Any] = {}
+    while time.monotonic() - began < HUNG and not it.ended(name):
+        for other in (name, *others):
+            if other not in seen and not it.is_ready(other):
+                seen[other] = round(time.monotonic() - began, 1)
+        time.sleep(0.2)
+    return {
+        "not ready after": seen,
+        "ended after": round(time.monotonic() - began, 1) if it.ended(name) else None,
+        "code": runner.process.poll(),
+        "last line": last_line(runner),
+    }
+
+
+def group(out: Path, gpus: list[str], victim: str, signum: int) -> dict[str, Any]:
+    """TP 2 over two containers, with a request in flight: `signum` to the scheduler of `victim`."""
+    shared = {"GLM47_NNODES": "2", "GLM47_TP": "2", "GLM47_LEADER_ADDRESS": "127.0.0.1"}
+    with deployment(out, gpus, **shared) as it:
+        it.start("etcd", "etcd", GLM47_NNODES="1")
+        it.start("leader", "aggregated", 0, GLM47_NODE_RANK="0")
+        it.start("follower", "aggregated", 1, GLM47_NODE_RANK="1")
+        it.start("frontend", "frontend", GLM47_NNODES="1", GLM47_PREFILL_WORKERS="0")
+        took = it.ready("leader", "follower", "frontend")
+        found = hang(it, victim, it.http, signum) | {"ready after": took}
+        mate = "leader" if victim == "follower" else "follower"
+        wait(lambda: it.ended(mate), HUNG, f"{mate} ends too")
+        found["the other"] = (it.runners[mate].process.poll(), last_line(it.runners[mate]))
+        it.stop()
+    return found
+
+
+def quiet(out: Path, gpus: list[str]) -> dict[str, Any]:
+    """Lines that 60 s of waiting for a decode worker leave in each container's log."""
+    with deployment(out, gpus, GLM47_PREFILL_WORKERS="1", GLM47_DECODE_WORKERS="1") as it:
+        it.start("etcd", "etcd")
+        it.start("prefill", "prefill", 0)
+        it.start("frontend", "frontend")
+        it.ready("prefill")
+        before = {name: len(runner.lines) for name, runner in it.runners.items()}
+        time.sleep(60)
+        counts = {name: len(runner.lines) - before[name] for name, runner in it.runners.items()}
+        it.stop()
+    return {"lines in 60 s": counts}
+
+
+def show(what: str, result: Any) -> None:
+    """One line as soon as it is known."""
+    print(what, json.dumps(result), flush=True)
+
+
+SCENARIOS: dict[str, Callable[[Path, list[str]], dict[str, Any]]] = {
+    "tokens": tokens,
+    "replaced": replaced,
+    "stopped-prefill": partial(stopped, name="prefill", busy=False),
+    "stopped-prefill-busy": partial(stopped, name="prefill", busy=True),
+    "stopped-decode": partial(stopped, name="decode", busy=False),
+    "stopped-decode-busy": partial(stopped, name="decode", busy=True),
+    "group-follower-stopped": partial(group, victim="follower", signum=signal.SIGSTOP),
+    "group-leader-stopped": partial(group, victim="leader", signum=signal.SIGSTOP),
+    "group-follower-killed": partial(group, victim="follower", signum=signal.SIGKILL),
+    "quiet": quiet,
+}
+
+
+def main() -> None:
+    """Run what was asked for; what fails says so and does not keep the rest from running."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
+    parser.add_argument("--gpus", default="", help="CUDA_VISIBLE_DEVICES of the first and second worker")
+    parser.add_argument("--together", action="store_true", help="run them side by side: they share the GPUs")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    if unknown := set(given.scenarios) - set(SCENARIOS):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}: give some of {', '.join(SCENARIOS)}")
+    given.out.mkdir(parents=True, exist_ok=True)
+    gpus = given.gpus.split(",") if given.gpus else []
+    results: dict[str, Any] = {}
+
+    def one(name: str) -> None:
+        began = time.monotonic()
+        try:
+            results[name] = SCENARIOS[name](given.out, gpus)
+        except Exception as error:
+            results[name] = {"did not run through": repr(error)}
+        results[name]["took"] = round(time.monotonic() - began)
+        show(name, results[name])
+        (given.out / "results.json").write_text(json.dumps(results, indent=1))
+
+    with ThreadPoolExecutor(len(SCENARIOS) if given.together else 1) as pool:
+        list(pool.map(one, given.scenarios or SCENARIOS))
+
+
+if __name__ == "__main__":
+    main()
