@@ -1,9 +1,10 @@
 """Telling the runner's own questions apart in the logs of those who are asked.
 
-Dynamo's servers write a line for some answers: workers for every 503 (tower_http, ERROR), frontends from 1.0
-on for every answer to a GET (INFO). A runner that waits asks many times a minute. Its questions carry the
+Dynamo's servers write a line for some answers: workers for every 503 (tower_http, ERROR), frontends of 1.3.1
+and 1.6.1 for every answer (INFO). A runner that waits asks many times a minute. Its questions carry the
 header `x-request-id: MARK`, Dynamo puts that on those lines, and the forwarder leaves out exactly the lines
-that have it. 0.8.1 shows the header without being told; 1.3.1 and 1.6.1 do with SPAN_FILTER in DYN_LOG.
+that have it. 0.8.1, 0.9.1 and 1.0.2 show the header without being told, 1.3.1 and 1.6.1 with SPAN_FILTER in
+DYN_LOG.
 """
 
 from __future__ import annotations

@@ -55,9 +55,9 @@ def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
 def mark_questions(ctx: Context, env: dict[str, str], *, engine: bool) -> None:
     """Have Dynamo's servers show which lines of their logs are about the runner's own questions.
 
-    Before 0.9 they do without being told. `engine`: the process runs SGLang.
+    0.8.1, 0.9.1 and 1.0.2 do without being told. `engine`: the process runs SGLang.
     """
-    if ctx.dynamo_older("0.9") or "DYN_LOGGING_CONFIG_PATH" in ctx.native:
+    if ctx.dynamo_older("1.1") or "DYN_LOGGING_CONFIG_PATH" in ctx.native:
         return
     if (value := own_questions.log_filter(ctx.native.get("DYN_LOG"), engine)) is not None:
         env["DYN_LOG"] = value
