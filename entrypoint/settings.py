@@ -253,8 +253,8 @@ class Settings(BaseSettings):
     )
     warmup: bool = Field(
         True,
-        description="A frontend is ready only once a small request of its own brought tokens from every pair of "
-        "workers: the first one compiles kernels and connects them, and may fail",
+        description="A frontend is ready only once a small request of its own brought tokens from every pair "
+        "of workers: the first one compiles kernels and connects them, and may fail",
     )
     server_timeout: Seconds = Field(
         300, description="How long etcd and NATS of other containers may stay silent"
