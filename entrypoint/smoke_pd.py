@@ -6,7 +6,6 @@ read before and after the requests.
 
 from __future__ import annotations
 
-import re
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from entrypoint.errors import ConfigError, NobodyListensError
 from entrypoint.own_questions import HEADERS
+from entrypoint.supervise.asking import samples
 
 if TYPE_CHECKING:
     import httpx
@@ -27,7 +27,6 @@ COUNTED_WITHIN = 5.0
 """Seconds in which a worker has surely counted what the client has been answered."""
 TIMEOUT = 5.0
 _ROLES = ("prefill", "decode")
-_SAMPLE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)")
 
 
 @dataclass(frozen=True)
@@ -41,28 +40,22 @@ class Worker:
     """What moves its KV caches, where its plan says so."""
 
 
-def samples(text: str) -> Iterator[tuple[str, str, float]]:
-    """(name, labels, value) of every sample in Prometheus' text format; what is none is passed over."""
-    for line in text.splitlines():
-        if found := _SAMPLE.match(line):
-            try:
-                yield found[1], found[2] or "", float(found[3])
-            except ValueError:
-                continue
-
-
 def requests_of(text: str) -> float | None:
     """Requests that a worker's `generate` endpoint has taken; None where its page does not count them."""
-    counts = [value for name, labels, value in samples(text) if name == REQUESTS and '"generate"' in labels]
-    return sum(counts) if counts else None
+    return _sums(text, (REQUESTS,), 'dynamo_endpoint="generate"')[0]
 
 
 def mean(text: str, name: str) -> float | None:
     """A gauge's value, or a histogram's mean; None where there is none or nothing was observed."""
-    found = {key: value for key, _, value in samples(text) if key in (name, f"{name}_sum", f"{name}_count")}
-    if count := found.get(f"{name}_count"):
-        return found.get(f"{name}_sum", 0.0) / count
-    return found.get(name) or None
+    gauge, total, count = _sums(text, (name, f"{name}_sum", f"{name}_count"))
+    return (total or 0.0) / count if count else gauge or None
+
+
+def _sums(text: str, names: tuple[str, ...], label: str = "") -> list[float | None]:
+    try:
+        return samples(text, names, label)
+    except (ValueError, IndexError):  # no page of metrics
+        return [None] * len(names)
 
 
 def workers_of(plan: Mapping[str, Any], host: str) -> list[Worker]:
