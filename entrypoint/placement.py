@@ -85,7 +85,7 @@ def in_job(
         node_rank=node.rank,
         leader_address=settings.leader_address,
         head_address=settings.head_address,
-        names=dict.fromkeys(slurm.WORKED_OUT, "SLURM_JOB_NODELIST"),
+        names=dict.fromkeys(slurm.WORKED_OUT, job.nodes_from),
         job=job,
     )
     if placed.one_machine:

@@ -32,6 +32,8 @@ def build_plan(
     """
     native = {name: value for name, value in native.items() if value}
     book = Notebook(problems=list(placement.problems), unmet=list(placement.unmet))
+    if placement.job is not None:
+        book.warnings += placement.job.topology.warnings
     ctx = decide(settings, placement, facts, native, book)
     uses_model = bool(set(ctx.roles) & {*WORKER_ROLES, "frontend"})
     cwd = mocker.directory(ctx) if settings.engine == "mocker" and uses_model else None

@@ -186,6 +186,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Nodes that share one NVLink domain (NVL72: 18); 0: workers may lie across domains",
     )
+    nvlink_domains: str | None = Field(
+        None,
+        description="Nodes of each NVLink domain, as Slurm writes them, with a blank between two domains; "
+        "unset: guessed from the numbers in their names, and only warned of (ROLE=auto)",
+    )
     discovery: Literal["auto", "etcd", "file"] = Field(
         "auto", description="Where workers register; auto: a file store for ROLE=single, else etcd"
     )

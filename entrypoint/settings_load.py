@@ -111,7 +111,8 @@ def is_service_link(name: str, value: str) -> bool:
 def load(environ: Mapping[str, str], cwd: Path) -> Loaded:
     """Read every layer and validate.
 
-    An empty value counts as unset in every layer, because Compose passes ``VAR=`` for what is not set.
+    An empty value counts as unset in every layer, because Compose passes ``VAR=`` for what is not set. White
+    space around a value is nobody's wish (``--env-file`` and YAML keep it): it goes, but from secrets.
     Relative paths (GLM47_ENV_FILE, GLM47_X_FILE) start at `cwd`.
     Raises ConfigError with one line per problem, all problems of all layers together.
     """
@@ -181,8 +182,8 @@ def _find(name: str, layer: Mapping[str, str], origin: str, cwd: Path, problems:
     """The value that one layer gives to the field `name`; None if it gives none or a problem was added."""
     variable = variable_of(name)
     file_variable = f"{variable}_FILE"
-    text = layer.get(variable) or None
-    path = (layer.get(file_variable) or None) if variable != "ROLE" else None
+    text = _trimmed(name, layer.get(variable) or "") or None
+    path = ((layer.get(file_variable) or "").strip() or None) if variable != "ROLE" else None
     if text is not None and path is not None:
         problems.append(
             f"cannot use both {variable} and {file_variable}: both are set ({origin}): unset one of them"
@@ -192,6 +193,7 @@ def _find(name: str, layer: Mapping[str, str], origin: str, cwd: Path, problems:
         try:
             content = read_text(cwd / path)
             text = content.removesuffix("\n").removesuffix("\r") if content.endswith("\n") else content
+            text = _trimmed(name, text)
             if not text:
                 raise Unreadable("it is empty: write the value into it or unset the variable")
         except Unreadable as error:
@@ -199,6 +201,10 @@ def _find(name: str, layer: Mapping[str, str], origin: str, cwd: Path, problems:
             return None
         return _Raw(text, f"file {shown_path(cwd / path)}")
     return None if text is None else _Raw(text, origin)
+
+
+def _trimmed(name: str, text: str) -> str:
+    return text if is_secret(name) else text.strip()
 
 
 def _validate(raw: Mapping[str, _Raw], problems: list[str]) -> Settings | None:

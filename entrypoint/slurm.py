@@ -1,6 +1,7 @@
 """What a Slurm job says of itself, and what follows from it for this node's settings. Pure.
 
-Read: SLURM_JOB_ID, SLURM_JOB_NODELIST, SLURMD_NODENAME, SLURM_NODEID, SLURM_LOCALID, SLURM_RESTART_COUNT.
+Read: SLURM_JOB_ID, SLURM_JOB_NODELIST, SLURM_STEP_NODELIST, SLURM_STEP_ID, SLURMD_NODENAME, SLURM_NODEID,
+SLURM_LOCALID, SLURM_RESTART_COUNT.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from entrypoint.topology import Node, Topology, job_ports, lay_out
 
 GATE_MARGIN = 30.0
 """Seconds that the wait for the head's servers exceeds the wait for its runner, which can name the node."""
+FIRST_SPECIAL_STEP = 0xFFFFFFF0
+"""Numbers from here on are Slurm's own steps: a job's batch script, an interactive shell, an extern step."""
 WORKED_OUT = ("nnodes", "node_rank", "leader_address")
 """Settings that a job's nodes get from the topology, and that nobody may give besides."""
 
@@ -28,6 +31,17 @@ class Job:
     number: int | None
     topology: Topology
     node: Node
+    nodes_from: str = "SLURM_JOB_NODELIST"
+    """The variable that named the nodes."""
+
+
+def nodelist_variable(environ: Mapping[str, str]) -> str:
+    """The variable with the nodes that this deployment has: its step's, where `srun` was given fewer."""
+    step = environ.get("SLURM_STEP_ID", "0")
+    special = step.isascii() and step.isdigit() and int(step) >= FIRST_SPECIAL_STEP
+    return (
+        "SLURM_STEP_NODELIST" if environ.get("SLURM_STEP_NODELIST") and not special else "SLURM_JOB_NODELIST"
+    )
 
 
 def applies(environ: Mapping[str, str], settings: Settings) -> bool:
@@ -58,13 +72,12 @@ def shared_values(environ: Mapping[str, str], settings: Settings) -> dict[str, A
 
 def job_of(environ: Mapping[str, str], settings: Settings) -> Job:
     """The job that `environ` describes, laid out. ConfigError says what does not fit."""
-    text = environ.get("SLURM_JOB_NODELIST", "")
+    variable = nodelist_variable(environ)
+    text = environ.get(variable, "")
     try:
         names = nodelist.expand(text)
     except ValueError as error:
-        raise ConfigError(
-            f"cannot read SLURM_JOB_NODELIST: {text}: {error}; pass it on as Slurm set it"
-        ) from None
+        raise ConfigError(f"cannot read {variable}: {text}: {error}; pass it on as Slurm set it") from None
     if environ.get("SLURM_LOCALID", "0") != "0":
         raise ConfigError(
             f"cannot start a second runner on this node: SLURM_LOCALID={environ['SLURM_LOCALID']}: one "
@@ -84,9 +97,11 @@ def job_of(environ: Mapping[str, str], settings: Settings) -> Job:
         frontends=settings.frontends,
         nginx=settings.nginx,
         nvlink_domain_size=settings.nvlink_domain_size,
+        nvlink_size_given="nvlink_domain_size" in settings.model_fields_set,
+        nvlink_domains=settings.nvlink_domains,
         gpus_per_node=settings.gpus_per_node,
     )
-    return Job(job_number(environ), topology, _own_node(environ, topology))
+    return Job(job_number(environ), topology, _own_node(environ, topology, variable), variable)
 
 
 def node_values(job: Job, settings: Settings) -> dict[str, Any]:
@@ -168,7 +183,7 @@ def log_names(job: Job, processes: tuple[str, ...]) -> dict[str, str]:
     }
 
 
-def _own_node(environ: Mapping[str, str], topology: Topology) -> Node:
+def _own_node(environ: Mapping[str, str], topology: Topology, variable: str) -> Node:
     name = environ.get("SLURMD_NODENAME", "")
     for node in topology.nodes:
         if node.name == name:
@@ -176,7 +191,7 @@ def _own_node(environ: Mapping[str, str], topology: Topology) -> Node:
     index = _number(environ, "SLURM_NODEID" if "SLURM_NODEID" in environ else "SLURM_PROCID")
     if index >= len(topology.nodes):
         raise ConfigError(
-            f"cannot use SLURM_NODEID: {index}: SLURM_JOB_NODELIST has {len(topology.nodes)} nodes; "
+            f"cannot use SLURM_NODEID: {index}: {variable} has {len(topology.nodes)} nodes; "
             "pass both on as Slurm set them"
         )
     return topology.nodes[index]

@@ -2,16 +2,16 @@
 
 Workers take whole nodes: prefill workers first, then decode workers, in the order of the list. The first
 node is the head: it also holds etcd, NATS, the first frontend and nginx. When that order would put a worker
-across two NVLink domains, workers are packed into domains instead, the largest first; what still does not
-fit is refused.
+across two NVLink domains, workers are packed into domains instead, the largest first. What still does not
+fit is refused where the domains are known, and only warned of where they are guessed from names.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from entrypoint import nvlink
 from entrypoint.errors import ConfigError
 
 JOB_PORTS_FIRST = 10000
@@ -36,8 +36,6 @@ _JOB_PORT_OFFSETS = {
 PORT_FIELDS = tuple(_JOB_PORT_OFFSETS)
 """The settings of ports that a job has a block of."""
 
-_LAST_NUMBER = re.compile(r"^(.*?)([0-9]+)([^0-9]*)$", re.DOTALL)
-
 
 @dataclass(frozen=True)
 class Node:
@@ -57,7 +55,7 @@ class Node:
     servers: tuple[str, ...] = ()
     """Of etcd, nats, frontend, nginx: what this node holds besides its rank."""
     domain: str | None = None
-    """NVLink domain, as far as names tell; None: not looked at."""
+    """NVLink domain, known or as far as names tell; None: not looked at."""
 
     @property
     def label(self) -> str:
@@ -79,6 +77,8 @@ class Topology:
     """Names of the nodes with a frontend; the head is the first."""
     nginx: bool
     gpus_per_node: int
+    warnings: tuple[str, ...] = ()
+    """What may be wrong with it."""
     _by_name: Mapping[str, Node] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -121,13 +121,16 @@ def lay_out(
     frontends: int = 1,
     nginx: bool = False,
     nvlink_domain_size: int = 18,
+    nvlink_size_given: bool = False,
+    nvlink_domains: str | None = None,
     gpus_per_node: int = 4,
 ) -> Topology:
     """The place of every worker rank and server on `nodes`.
 
     `decode_workers` 0 means as many as the nodes that remain hold. Without prefill workers the others are
-    aggregated ones. `nvlink_domain_size` 0 means that NVLink domains do not matter.
-    ConfigError says which setting and which nodes do not go together.
+    aggregated ones. `nvlink_domains` names the nodes of each NVLink domain, as host lists with blanks
+    between; without it domains are guessed from names by `nvlink_domain_size`, which a person gave or not;
+    0 means that they do not matter. ConfigError says which setting and which nodes do not go together.
     """
     names = tuple(nodes)
     _check_names(names)
@@ -144,13 +147,9 @@ def lay_out(
             f"most one frontend; set GLM47_FRONTENDS to at most {len(names)}"
         )
 
-    domains = nvlink_domains(names, nvlink_domain_size) if nvlink_domain_size else None
-    groups = _sequential(sizes)
-    if domains is not None and _straddler(groups, domains) is not None:
-        groups = _packed(sizes, domains) or _refuse_straddling(
-            sizes, groups, names, domains, nvlink_domain_size
-        )
-
+    groups, domains, warnings = nvlink.place(
+        sizes, names, size=nvlink_domain_size, size_given=nvlink_size_given, known=nvlink_domains
+    )
     with_frontend = {i * len(names) // frontends for i in range(frontends)}
     placed: dict[int, Node] = {}
     for (role, worker, size), group in zip(sizes, groups, strict=True):
@@ -176,27 +175,8 @@ def lay_out(
         frontends=tuple(names[index] for index in sorted(with_frontend)),
         nginx=nginx,
         gpus_per_node=gpus_per_node,
+        warnings=warnings,
         _by_name={node.name: node for node in ordered},
-    )
-
-
-def nvlink_domains(names: Sequence[str], size: int) -> tuple[str, ...]:
-    """The NVLink domain of each node, as far as its name tells.
-
-    Nodes that differ only in the last number of their names are counted off in domains of `size`, from 1, or
-    from 0 when a node has that number: ``n[001-018]`` is one domain, ``n019`` starts the next. A rack in the
-    name (``rack12-t[01-18]``) is a domain of its own. When a name has no number, places in the list count.
-    """
-    matches = [_LAST_NUMBER.match(name.split(".", 1)[0]) for name in names]
-    if any(match is None for match in matches):
-        return tuple(f"#{index // size}" for index in range(len(names)))
-    parts = [(m[1], int(m[2]), m[3]) for m in matches if m is not None]
-    first = {(prefix, suffix): 1 for prefix, _, suffix in parts}
-    for prefix, number, suffix in parts:
-        if number == 0:
-            first[prefix, suffix] = 0
-    return tuple(
-        f"{prefix}*{suffix}#{(number - first[prefix, suffix]) // size}" for prefix, number, suffix in parts
     )
 
 
@@ -252,73 +232,6 @@ def _check_count(
     raise ConfigError(
         f"cannot place {what}: the job has too many nodes, {len(names)}: {need}, and {shown} would stay "
         f"idle; ask Slurm for --nodes={wanted}, or raise one of them"
-    )
-
-
-def _sequential(sizes: list[tuple[str, int, int]]) -> list[list[int]]:
-    groups, start = [], 0
-    for _, _, size in sizes:
-        groups.append(list(range(start, start + size)))
-        start += size
-    return groups
-
-
-def _straddler(groups: list[list[int]], domains: tuple[str, ...]) -> int | None:
-    """The first group with nodes of two domains."""
-    for i, group in enumerate(groups):
-        if len({domains[index] for index in group}) > 1:
-            return i
-    return None
-
-
-def _packed(sizes: list[tuple[str, int, int]], domains: tuple[str, ...]) -> list[list[int]] | None:
-    """Groups that each lie in one domain, largest workers first; None when they do not fit."""
-    free: dict[str, list[int]] = {}
-    for index, domain in enumerate(domains):
-        free.setdefault(domain, []).append(index)
-    groups: list[list[int]] = [[] for _ in sizes]
-    rooms: Iterator[list[int]] = iter(())
-    room: list[int] | None = None
-    last_size = 0
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i][2]):
-        size = sizes[i][2]
-        if size != last_size:
-            # What was too small for a larger worker may hold this one: begin again at the first domain.
-            rooms, last_size = iter(list(free.values())), size
-            room = next(rooms)
-        while room is not None and len(room) < size:
-            room = next(rooms, None)
-        if room is None:
-            return None
-        groups[i] = room[:size]
-        del room[:size]
-    return groups
-
-
-def _refuse_straddling(
-    sizes: list[tuple[str, int, int]],
-    groups: list[list[int]],
-    names: tuple[str, ...],
-    domains: tuple[str, ...],
-    domain_size: int,
-) -> list[list[int]]:
-    first = _straddler(groups, domains)
-    assert first is not None
-    role, worker, size = sizes[first]
-    nodes = [names[index] for index in groups[first]]
-    setting = "GLM47_PREFILL_NODES" if role == "prefill" else "GLM47_DECODE_NODES"
-    if size > domain_size:
-        raise ConfigError(
-            f"cannot place {role} worker {worker}: {setting} {size}: a worker must fit one NVLink domain of "
-            f"{domain_size} nodes (GLM47_NVLINK_DOMAIN_SIZE); lower {setting}"
-        )
-    split = next(i for i in range(1, size) if domains[groups[first][i]] != domains[groups[first][0]])
-    raise ConfigError(
-        f"cannot place {role} worker {worker}: {nodes[0]} to {nodes[-1]}: it would straddle two NVLink "
-        f"domains, {nodes[split - 1]} ends one and {nodes[split]} begins another "
-        f"(GLM47_NVLINK_DOMAIN_SIZE {domain_size}, counted by the numbers in the names); "
-        "ask Slurm for nodes of one domain, or set "
-        "GLM47_NVLINK_DOMAIN_SIZE to the real size, or to 0 if domains do not matter"
     )
 
 

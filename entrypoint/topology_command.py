@@ -52,7 +52,14 @@ def topology_command(
     settings = load(os.environ, Path.cwd()).settings
     values: dict[str, Any] = {name: getattr(settings, name) for name in FIELDS}
     values |= {name: value for name, value in given.items() if value is not None}
-    found = topology.lay_out(_nodes(text, nodes), nginx=settings.nginx if nginx is None else nginx, **values)
+    size_given = "nvlink_domain_size" in settings.model_fields_set or given["nvlink_domain_size"] is not None
+    found = topology.lay_out(
+        _nodes(text, nodes),
+        nginx=settings.nginx if nginx is None else nginx,
+        nvlink_size_given=size_given,
+        nvlink_domains=settings.nvlink_domains,
+        **values,
+    )
     ports = {name: getattr(settings, name) for name in topology.PORT_FIELDS}
     if job_id is not None:
         shared = topology.job_ports(job_id)
@@ -61,6 +68,8 @@ def topology_command(
         click.echo(json.dumps(topology_show.as_data(found, ports), indent=2))
     else:
         click.echo(topology_show.as_text(found, ports), nl=False)
+    for line in found.warnings:
+        click.echo(f"warning: {line}", err=True)
 
 
 def _nodes(text: str | None, count: int | None) -> tuple[str, ...]:

@@ -198,7 +198,7 @@ def test_all_problems_of_one_start_together(tmp_path: Path) -> None:
             "GLM47_STALL_TIMEOUT": "inf",
             "GLM47_NODE_RANK": "-1",
             "GLM47_NAMESPACE": "Dynamo",
-            "GLM47_RUN_DIR": "/run\n",
+            "GLM47_RUN_DIR": "/r\nun",
             "GLM47_EXTRA_ARGS": "--a 'b",
             "GLM47_API_KEY": "hunter2\udcff",
             "GLM47_NATS_TOKN": "hunter2",
@@ -227,7 +227,7 @@ def test_all_problems_of_one_start_together(tmp_path: Path) -> None:
         "the first a letter or a digit",
         "cannot use GLM47_NODE_RANK: '-1' (environment): give a whole number of at least 0",
         "cannot use GLM47_HTTP_PORT: '65536' (environment): give a whole number from 1 to 65535",
-        "cannot use GLM47_RUN_DIR: '/run\\n' (environment): take the control character '\\n' out",
+        "cannot use GLM47_RUN_DIR: '/r\\nun' (environment): take the control character '\\n' out",
         "cannot use GLM47_STALL_TIMEOUT: 'inf' (environment): give a number of seconds above 0 "
         "and at most 31536000",
         "cannot use GLM47_API_KEY: *** (environment): give UTF-8 text without NUL characters",
@@ -235,7 +235,32 @@ def test_all_problems_of_one_start_together(tmp_path: Path) -> None:
 
 
 def test_arguments_may_span_lines(tmp_path: Path) -> None:
-    assert load({"GLM47_EXTRA_ARGS": "--a 1\n--b 2\n"}, tmp_path).settings.extra_args == "--a 1\n--b 2\n"
+    assert load({"GLM47_EXTRA_ARGS": "--a 1\n--b 2\n"}, tmp_path).settings.extra_args == "--a 1\n--b 2"
+
+
+@pytest.mark.parametrize("before", ["", " ", "\t", "\u00a0"])
+@pytest.mark.parametrize("after", [" ", "   ", "\t", "\n", "\r", " \r\n", "\u00a0"])
+def test_white_space_around_a_value_is_nobodys_wish(before: str, after: str, tmp_path: Path) -> None:
+    values = {
+        "ROLE": "prefill",
+        "GLM47_MODEL_PATH": "/my model",
+        "GLM47_HEAD_ADDRESS": "node1",
+        "GLM47_QUANTIZATION": "modelopt_fp4",
+        "GLM47_TP": "8",
+        "GLM47_SYMM_MEM": "true",
+        "GLM47_MOE_RUNNER": "auto",
+        "GLM47_STOP_TIMEOUT": "30",
+        "GLM47_EXTRA_ARGS": "--a 'b c'",
+    }
+    clean = load(values, tmp_path)
+    padded = load({name: f"{before}{value}{after}" for name, value in values.items()}, tmp_path)
+    assert padded.settings == clean.settings
+    (tmp_path / "head").write_text(f"{before}node1{after}\n")
+    assert load({"GLM47_HEAD_ADDRESS_FILE": "head "}, tmp_path).settings.head_address == "node1"
+    assert load({"GLM47_HEAD_ADDRESS": f"{before}{after}"}, tmp_path).settings.head_address is None
+    # A password may begin or end with a blank.
+    secret = load({"GLM47_API_KEY": f" key{after}"}, tmp_path).settings.api_key
+    assert secret is not None and secret.get_secret_value() == f" key{after}"
 
 
 def test_internal_name_is_accepted(tmp_path: Path) -> None:

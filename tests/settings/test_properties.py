@@ -33,7 +33,7 @@ def valid(field: str) -> st.SearchStrategy[str]:
     if field == "namespace":
         return st.text(string.ascii_lowercase + string.digits, min_size=1)
     if field.endswith("extra_args"):
-        return st.text(string.ascii_letters + "-= ", min_size=1)
+        return st.text(string.ascii_letters + "-= ", min_size=1).map(lambda text: f"-{text}-")
     if kind.choices:
         return st.sampled_from(kind.choices)
     if kind.type is bool:

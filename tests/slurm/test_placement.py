@@ -41,6 +41,35 @@ def test_the_nodes_name_decides_and_its_number_without_it() -> None:
     assert job({"SLURMD_NODENAME": ""}).node.name == "nvl72d005"
 
 
+def test_a_step_on_part_of_the_job_has_its_own_nodes() -> None:
+    step = {
+        "SLURM_STEP_NODELIST": "nvl72d[005-006]",
+        "SLURM_STEP_ID": "3",
+        "SLURM_STEP_NUM_NODES": "2",
+        "SLURM_JOB_NUM_NODES": "6",
+        "SLURM_NODEID": "1",
+        "SLURMD_NODENAME": "nvl72d006",
+    }
+    found = job(step, prefill_workers=0, decode_nodes=2)
+    assert [n.name for n in found.topology.nodes] == ["nvl72d005", "nvl72d006"]
+    assert (found.node.name, found.node.rank, found.nodes_from) == ("nvl72d006", 1, "SLURM_STEP_NODELIST")
+    assert job({**step, "SLURMD_NODENAME": ""}, prefill_workers=0).node.name == "nvl72d006"
+    # The whole job's layout does not fit the step, and the message names what was read.
+    with pytest.raises(ConfigError, match="too few nodes, 2"):
+        job(step)
+    with pytest.raises(ConfigError, match=r"cannot read SLURM_STEP_NODELIST: n\[1-:"):
+        job({**step, "SLURM_STEP_NODELIST": "n[1-"})
+    with pytest.raises(ConfigError, match="SLURM_STEP_NODELIST has 2 nodes"):
+        job({**step, "SLURMD_NODENAME": "", "SLURM_NODEID": "5"}, prefill_workers=0)
+
+
+@pytest.mark.parametrize("number", ["4294967290", "4294967291", "4294967292"])
+def test_slurms_own_steps_are_no_steps_of_the_deployment(number: str) -> None:
+    """Interactive shell, batch script, extern: they are on one node, and the job is on all."""
+    step = {"SLURM_STEP_NODELIST": "nvl72d005", "SLURM_STEP_ID": number}
+    assert len(job(step).topology.nodes) == 6
+
+
 def test_ports_and_run_directory_are_the_jobs_own_unless_given() -> None:
     shared = slurm.shared_values(ENV, Settings(http_port=8000))
     assert shared.pop("run_dir") == "/tmp/glm47-runner-1234"
