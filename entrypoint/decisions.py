@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 from entrypoint import edits
 from entrypoint.facts import Facts
 from entrypoint.placement import ROLE_ORDER, WORKER_ROLES, Placement
-from entrypoint.plan import Gate
-from entrypoint.roles import frontend, mocker, servers
+from entrypoint.plan import Gate, StoreProbe
+from entrypoint.roles import engine_env, frontend, mocker, servers
 from entrypoint.roles.context import Context, Graces, Notebook, bracketed, graces
 from entrypoint.settings import Settings
 
@@ -56,6 +56,8 @@ def decide(
     if uses_dynamo and _needs_nats(base):
         nats_url, wanted_nats = _nats(base, gates)
         roles = _with(roles, "nats", wanted_nats)
+    if base.discovery == "file" and "frontend" in roles and not base.worker_roles:
+        gates.append(_store_gate(base))
     return replace(
         base,
         roles=roles,
@@ -173,6 +175,13 @@ def _nats(ctx: Context, gates: list[Gate]) -> tuple[str | None, bool]:
     except ValueError:
         ctx.book.problems.append(f"cannot use {setting}: {url.rpartition('@')[2]}: give nats://host:port")
     return url, False
+
+
+def _store_gate(ctx: Context) -> Gate:
+    """A frontend that watches the file store while workers register may read a half-written key."""
+    directory = ctx.native.get("DYN_FILE_KV") or engine_env.file_store(ctx)
+    probe = StoreProbe(directory, backend=ctx.decode_workers, prefill=ctx.prefill_workers)
+    return Gate("file-store", probe, ctx.settings.start_timeout, "DYN_FILE_KV")
 
 
 def _model_path(s: Settings, facts: Facts, book: Notebook) -> str:

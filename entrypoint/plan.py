@@ -71,6 +71,23 @@ class NatsProbe:
 
 
 @dataclass(frozen=True)
+class StoreProbe:
+    """Ready when enough workers have registered completely in Dynamo's file store."""
+
+    directory: str
+    backend: int
+    """Wanted instances of component `backend` (decode and aggregated workers)."""
+    prefill: int
+    """Wanted instances of component `prefill`."""
+    kind: str = field(default="store", init=False)
+
+    @property
+    def where(self) -> str:
+        """The directory, for people."""
+        return self.directory
+
+
+@dataclass(frozen=True)
 class FrontendProbe:
     """Ready when `model` is listed in /v1/models and enough instances are registered in /health."""
 
@@ -90,6 +107,8 @@ class FrontendProbe:
     workers_port: int | None = None
     """Where the runners beside its workers are asked whether those are ready, once it has been ready itself;
     None: they are not, since its workers are in this container."""
+    store: StoreProbe | None = None
+    """A file store that workers of other containers register in: only what it has can be missed here."""
     kind: str = field(default="frontend", init=False)
 
 
@@ -161,7 +180,7 @@ class HangWatch:
     """Its requests may wait for a worker elsewhere."""
 
 
-Probe = HttpProbe | PrefillProbe | NatsProbe | FrontendProbe | LoadedProbe | AliveProbe
+Probe = HttpProbe | PrefillProbe | NatsProbe | StoreProbe | FrontendProbe | LoadedProbe | AliveProbe
 
 
 @dataclass(frozen=True)
@@ -204,8 +223,8 @@ class Process:
     hang: HangWatch | None = None
     """How it is seen that it does not get on; None: nobody looks. Only for processes with `vital` ones."""
     unlisted_timeout: float | None = None
-    """Frontend on the file store: restart it when the model stays unlisted this long although
-    every worker of this container is ready."""
+    """Frontend on the file store: restart it when it has not seen this long what is registered there,
+    although every worker of this container is ready."""
 
 
 @dataclass(frozen=True)
@@ -213,7 +232,7 @@ class Gate:
     """A server outside this container that must answer before what needs it starts (else exit 69)."""
 
     name: str
-    probe: HttpProbe | NatsProbe
+    probe: HttpProbe | NatsProbe | StoreProbe
     timeout: float
     setting: str
     """The setting or variable that names the server, for the error line."""

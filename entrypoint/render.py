@@ -17,6 +17,7 @@ from entrypoint.plan import (
     PrefillProbe,
     Probe,
     Process,
+    StoreProbe,
 )
 
 WIDTH = 100
@@ -135,12 +136,17 @@ def probe(ready: Probe) -> str:
         return f"{ready.url} answers 2xx, {ready.bootstrap} knows every rank"
     if isinstance(ready, NatsProbe):
         return f"NATS with JetStream at {ready.host}:{ready.port}"
+    if isinstance(ready, StoreProbe):
+        return f"{_wanted(ready)} registered in {ready.directory}"
     if isinstance(ready, FrontendProbe):
-        wanted = f"{ready.backend} backend" + (f" and {ready.prefill} prefill" if ready.prefill else "")
-        return f"{ready.url} lists {ready.model}, {wanted} registered"
+        return f"{ready.url} lists {ready.model}, {_wanted(ready)} registered"
     if isinstance(ready, AliveProbe):
         return f"alive for {ready.seconds:g} s"
     return "its log shows the end of loading"
+
+
+def _wanted(ready: FrontendProbe | StoreProbe) -> str:
+    return f"{ready.backend} backend" + (f" and {ready.prefill} prefill" if ready.prefill else "")
 
 
 def command(argv: Sequence[str], indent: int) -> Iterator[str]:

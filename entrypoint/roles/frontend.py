@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrypoint import arguments
-from entrypoint.plan import Criticality, Drain, FrontendProbe, Port, Process
+from entrypoint.plan import Criticality, Drain, FrontendProbe, Port, Process, StoreProbe
 from entrypoint.roles import engine_env
 from entrypoint.roles.context import ANY, LOOPBACK, Context, Part, bracketed
 
@@ -80,6 +80,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
     drain = _drain(ctx, url, env)
     workers = ctx.worker_roles
     on_file_store = ctx.discovery == "file" and bool(workers)
+    store = next((gate.probe for gate in ctx.gates if isinstance(gate.probe, StoreProbe)), None)
     if kv_router(ctx) and not uses_kv_events(ctx):
         variable, flag = events_names(ctx)
         ctx.add(env, variable, "false")
@@ -100,20 +101,21 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             workers_port=None if ctx.one_machine else s.health_port,
             settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.dynamo_older("1.3") else SETTLE,
             patience=PATIENCE[s.engine],
+            store=store,
         ),
         env=env,
         secret_env=secret,
         unset_env=("DYN_SYSTEM_PORT",),
         cwd=cwd,
         # A frontend that is up before the worker can read a half-written key of the file store and never list
-        # the model, so there it waits.
+        # the model, so there it waits: for workers elsewhere at the gate.
         needs=(*ctx.servers, *(workers if on_file_store else ())),
         stops_before=() if on_file_store else workers,
         drain=drain,
         grace=min(STOP_GRACE, ctx.graces.frontend),
         criticality=Criticality.RESTART,
         start_timeout=s.start_timeout,
-        unlisted_timeout=UNLISTED_TIMEOUT if on_file_store else None,
+        unlisted_timeout=UNLISTED_TIMEOUT if ctx.discovery == "file" else None,
     )
     return Part(process, (Port("http", number, host, "frontend", setting),))
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.own_questions import WARM_UP_HEADERS
-from entrypoint.plan import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe
-from entrypoint.supervise import bootstrap_server, warming, workers
+from entrypoint.plan import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe, StoreProbe
+from entrypoint.supervise import bootstrap_server, file_store, warming, workers
 from entrypoint.supervise.warming import Pair
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ def ask(
     """
     if isinstance(probe, NatsProbe):
         return _ask_nats(probe)
+    if isinstance(probe, StoreProbe):
+        why = lacks(probe)
+        return not why, why, False
     # After NATS, which is often the first thing that others wait for: this takes a tenth of a second once.
     import httpx
 
@@ -122,6 +125,17 @@ def _ask_prefill(probe: PrefillProbe, client: httpx.Client) -> tuple[bool, str, 
             probe.patience,
         )
     return ready, why, loading
+
+
+def lacks(probe: StoreProbe) -> str:
+    """Which workers have not registered completely in a file store; empty when enough have."""
+    counts = file_store.registered(probe.directory)
+    wanted = (("prefill", probe.prefill), ("backend", probe.backend))
+    return ", ".join(
+        f"{counts.get(component, 0)} of {count} {component} instances registered"
+        for component, count in wanted
+        if counts.get(component, 0) < count
+    )
 
 
 def view(probe: FrontendProbe, client: httpx.Client) -> View:

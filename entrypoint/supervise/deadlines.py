@@ -49,10 +49,10 @@ def late(proc: Proc, now: float) -> str | None:
 
 
 def unlisted_since(proc: Proc, all_of_them: Iterable[Proc]) -> float | None:
-    """Since when a frontend has not listed the model although every worker of this container is ready."""
+    """Since when a frontend has not seen what is registered, although every worker here is ready."""
     if proc.unlisted_since is None or proc.spec.unlisted_timeout is None or proc.state is not State.RUNNING:
         return None
     workers = [p for p in all_of_them if p.spec.criticality is Criticality.CRITICAL]
-    if not workers or not all(p.ready for p in workers):
+    if not all(p.ready for p in workers):
         return None
     return max([proc.unlisted_since] + [p.ready_at or 0.0 for p in workers])

@@ -317,14 +317,14 @@ class Director:
         limit = proc.spec.unlisted_timeout
         if since is None or limit is None or now < since + limit:
             return []
-        name, what = proc.spec.name, f"the model {limit:g} s after its worker was ready ({proc.why})"
+        name, what = proc.spec.name, f"its workers {limit:g} s after they were ready ({proc.why})"
         if proc.recycles >= MAX_RECYCLES:
-            reason = f"{name} does not list {what}, nor did it before {proc.recycles} restarts: start again"
+            reason = f"{name} cannot use {what}, nor could it before {proc.recycles} restarts: start again"
             return self._end(Verdict(ExitCode.TEMPFAIL, reason), now)
         proc.recycling = True
         proc.recycles += 1
         proc.state, proc.kill_at = State.STOPPING, now + proc.spec.grace
-        text = f"{name} does not list {what}: it is restarted"
+        text = f"{name} cannot use {what}: it is restarted"
         return [Say(text), Signal(proc.spec.name, proc.spec.stop_signal)]
 
     # -- stop

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from entrypoint.plan import FrontendProbe
-from entrypoint.supervise.asking import View, request_tokens
+from entrypoint.supervise.asking import View, lacks, request_tokens
 from entrypoint.supervise.warming import Pair, Warmth
 from entrypoint.supervise.workers import none_ready
 
@@ -26,6 +26,10 @@ PAIR_HINT = (
     "with prefill workers the usual cause is that decode cannot reach prefill's bootstrap server: see "
     "decode's log, and GLM47_INTERFACE, whose address prefill announces"
 )
+
+
+HALF_SEEN = ("Prefill router not", "bootstrap_info is required")
+"""In a frontend's answers: with `--enforce-disagg`, and from a decode worker without it."""
 
 
 class FrontendHealth:
@@ -50,9 +54,9 @@ class FrontendHealth:
         missing = self._missing(view)
         self.restless = bool(missing)
         if missing and not (self.was_ready and self._one_of_each(view)):
-            return False, ", ".join(missing), True
+            return False, ", ".join(missing), self._all_is_registered()
         if not view.listed:
-            return False, f"model {self.probe.model} is not listed in /v1/models", True
+            return False, f"model {self.probe.model} is not listed in /v1/models", self._all_is_registered()
         live = pairs(view, self.probe)
         if self.probe.warmup:
             self._greet(view)
@@ -62,7 +66,7 @@ class FrontendHealth:
             warm = bool(self.warmth.met & live)
             self.restless = self.restless or not live <= self.warmth.met
             if not warm or (cold and not self.was_ready):
-                return False, self.warmth.describe(len(cold)), False
+                return False, self.warmth.describe(len(cold)), is_half_seen(self.warmth.why)
         if self.was_ready and (why := none_ready(self.probe, view.hosts, self._client)) is not None:
             return False, why, False
         self.was_ready = True
@@ -80,6 +84,10 @@ class FrontendHealth:
             for component, count in wanted
             if len(view.instances.get(component, ())) < count
         ]
+
+    def _all_is_registered(self) -> bool:
+        """Whether what the frontend lacks is its own fault, as far as we know."""
+        return self.probe.store is None or not lacks(self.probe.store)
 
     def _one_of_each(self, view: View) -> bool:
         wanted = (("prefill", self.probe.prefill), ("backend", self.probe.backend))
@@ -115,7 +123,7 @@ class FrontendHealth:
                 if (warm := self.warmth.answered(pair, served, now)) is not None:
                     self._said.append(f"{self._name(warm[0])}: first tokens after {warm[1]:.1f} s")
                 continue
-            text = why if pair.prefill is None else f"{why} ({PAIR_HINT})"
+            text = why if pair.prefill is None or is_half_seen(why) else f"{why} ({PAIR_HINT})"
             self.warmth.failed(pair, text, now)
             if self.was_ready:
                 self._said.append(f"{self._name(pair)}: no answer to a request of ours: {text}")
@@ -126,6 +134,11 @@ class FrontendHealth:
     def _name(self, pair: Pair) -> str:
         backend = f"{self._title('backend')} worker {pair.backend}"
         return backend if pair.prefill is None else f"prefill worker {pair.prefill} and {backend}"
+
+
+def is_half_seen(why: str) -> bool:
+    """Whether a request failed because the frontend has not read the card of a prefill worker it lists."""
+    return any(sign in why for sign in HALF_SEEN)
 
 
 def pairs(view: View, probe: FrontendProbe) -> frozenset[Pair]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
-from entrypoint.supervise.file_store import Keeper, touch
+from entrypoint.supervise.file_store import EXPIRY, Keeper, registered, touch
 from tests.support.runner import until
 
 OLD = 1_000_000_000.0
@@ -39,3 +40,26 @@ def test_keys_are_kept_until_their_workers_do_not_live(tmp_path: Path) -> None:
     until(lambda: len(asked) == 2, "two rounds", 20)
     keeper.close()
     assert asked[0] == OLD < asked[1]
+
+
+def test_only_who_is_whole_and_fresh_counts(tmp_path: Path) -> None:
+    def worker(
+        component: str, number: str, card: str = "{}", instance: str | None = "{}", age: float = 0.0
+    ) -> None:
+        for kind, text in (("mdc", card), ("instances", instance)):
+            path = tmp_path / "v1" / kind / f"dynamo%2F{component}%2Fgenerate%2F{number}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if text is not None:
+                path.write_text(text)
+                os.utime(path, (time.time() - age,) * 2)
+
+    assert registered(str(tmp_path)) == {}
+    worker("backend", "1")
+    worker("backend", "2", age=EXPIRY / 2)
+    worker("prefill", "3")
+    assert registered(str(tmp_path)) == {"backend": 2, "prefill": 1}
+    worker("prefill", "3", card='{"card_json": {"runtime')
+    worker("backend", "2", age=EXPIRY + 1)
+    worker("backend", "4", instance=None)
+    worker("backend", "5", instance="")
+    assert registered(str(tmp_path)) == {"backend": 1}
