@@ -13,6 +13,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+# Words of the plan, for everybody who reads one.
+from entrypoint.probes import AliveProbe as AliveProbe
+from entrypoint.probes import FrontendProbe as FrontendProbe
+from entrypoint.probes import HttpProbe as HttpProbe
+from entrypoint.probes import LoadedProbe as LoadedProbe
+from entrypoint.probes import NatsProbe as NatsProbe
+from entrypoint.probes import PrefillProbe as PrefillProbe
+from entrypoint.probes import Probe as Probe
+from entrypoint.probes import StoreProbe as StoreProbe
+
 PLAN_FORMAT = 1
 """Version of the JSON layout; raised when a field changes its meaning."""
 
@@ -26,105 +36,6 @@ class Criticality(str, Enum):
     """Its end ends the container, with its exit code."""
     RESTART = "restart"
     """Restarted in place with backoff; critical once it has used up its restarts."""
-
-
-@dataclass(frozen=True)
-class HttpProbe:
-    """Ready when GET `url` answers 2xx."""
-
-    url: str
-    ca_file: str | None = None
-    kind: str = field(default="http", init=False)
-
-    @property
-    def where(self) -> str:
-        """The address, for people."""
-        return self.url
-
-
-@dataclass(frozen=True)
-class PrefillProbe:
-    """Ready when GET `url` answers 2xx and decode workers would find every rank through `bootstrap`."""
-
-    url: str
-    bootstrap: str
-    """The bootstrap server, at the address that Dynamo announces to decode workers."""
-    setting: str
-    """The setting or variable that address comes from, for the error line."""
-    patience: float = 60.0
-    """Seconds that a worker which is up may stay out of reach: then its container ends with 69."""
-    kind: str = field(default="prefill", init=False)
-
-
-@dataclass(frozen=True)
-class NatsProbe:
-    """Ready when the NATS server greets with JetStream enabled."""
-
-    host: str
-    port: int
-    kind: str = field(default="nats", init=False)
-
-    @property
-    def where(self) -> str:
-        """The address, for people."""
-        return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True)
-class StoreProbe:
-    """Ready when enough workers have registered completely in Dynamo's file store."""
-
-    directory: str
-    backend: int
-    """Wanted instances of component `backend` (decode and aggregated workers)."""
-    prefill: int
-    """Wanted instances of component `prefill`."""
-    kind: str = field(default="store", init=False)
-
-    @property
-    def where(self) -> str:
-        """The directory, for people."""
-        return self.directory
-
-
-@dataclass(frozen=True)
-class FrontendProbe:
-    """Ready when `model` is listed in /v1/models and enough instances are registered in /health."""
-
-    url: str
-    model: str
-    backend: int
-    """Wanted instances of component `backend` (decode and aggregated workers)."""
-    prefill: int
-    """Wanted instances of component `prefill`."""
-    warmup: bool = False
-    """And a small chat completion brought tokens from every pair of workers: the first request compiles
-    sampling kernels, the first of a pair connects it, and on Dynamo 0.8.1 it may fail or hang."""
-    settle: float = 0.0
-    """Seconds between a worker's appearance and that request."""
-    patience: float = 15.0
-    """Seconds that it may take; doubled for each further one to the same workers."""
-    workers_port: int | None = None
-    """Where the runners beside its workers are asked whether those are ready, once it has been ready itself;
-    None: they are not, since its workers are in this container."""
-    store: StoreProbe | None = None
-    """A file store that workers of other containers register in: only what it has can be missed here."""
-    kind: str = field(default="frontend", init=False)
-
-
-@dataclass(frozen=True)
-class LoadedProbe:
-    """Ready when the process is alive and its log shows the end of the load phase (follower ranks)."""
-
-    kind: str = field(default="loaded", init=False)
-
-
-@dataclass(frozen=True)
-class AliveProbe:
-    """Ready when the process has stayed alive for `seconds`."""
-
-    seconds: float = 1.0
-    kind: str = field(default="alive", init=False)
 
 
 @dataclass(frozen=True)
@@ -178,9 +89,6 @@ class HangWatch:
     """Only samples with this label count (`name="value"`)."""
     waits_for_others: bool = False
     """Its requests may wait for a worker elsewhere."""
-
-
-Probe = HttpProbe | PrefillProbe | NatsProbe | StoreProbe | FrontendProbe | LoadedProbe | AliveProbe
 
 
 @dataclass(frozen=True)
