@@ -43,7 +43,7 @@ RESTART_RESET = 60.0
 BACKOFF_FIRST = 0.5
 BACKOFF_MAX = 30.0
 MAX_RECYCLES = 2
-"""Restarts of a frontend that does not list the model: after that it is its worker that is not registered."""
+"""Restarts of a frontend that does not find its workers: after that it is them that are not registered."""
 LEFTOVER_GRACE = 5.0
 """What an ended process left behind gets this long between TERM and KILL."""
 BROKEN_GRACE = 5.0

@@ -286,7 +286,18 @@ def test_a_worker_that_no_frontend_ever_lists_ends_the_container() -> None:
     d.health("frontend", False, "not listed", now, unlisted=True)
     d.tick(now + 4.0)
     assert d.verdict is not None and d.verdict.code == 75
-    assert "nor did it before 2 restarts" in d.verdict.reason
+    assert "nor could it before 2 restarts" in d.verdict.reason
+
+
+def test_a_frontend_without_workers_beside_it_is_restarted_too() -> None:
+    """On the file store, when the store has what it does not find; on etcd nobody asks for it."""
+    for limit, restarted in ((4.0, ["frontend"]), (None, [])):
+        d = begin(server("frontend", ready=PROBE, unlisted_timeout=limit))
+        d.tick(0.0)
+        d.spawned("frontend", 1, 0.0)
+        d.health("frontend", False, "half read", 1.0, unlisted=True)
+        assert signalled(d.tick(4.9)) == []
+        assert signalled(d.tick(5.0)) == restarted
 
 
 def test_a_frontend_that_lists_the_model_but_is_still_warming_up_is_left_alone() -> None:
