@@ -243,7 +243,7 @@ class Settings(BaseSettings):
         "it is not ready any more; compiling does not count; 0: never",
     )
     hang_timeout: float = Field(
-        45,
+        40,
         ge=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,

@@ -113,6 +113,7 @@ class Director:
         proc.unlisted_since = None
         proc.ready, proc.ready_at, proc.why, proc.killed = False, None, "starting", False
         proc.stuck = proc.requests = None
+        proc.answers = proc.suspected = False
         proc.start_again_at = None
         return []
 
@@ -127,7 +128,8 @@ class Director:
         proc = self.procs[name]
         if proc.state is not State.RUNNING or self.stopping is not None:
             return []
-        if ready and proc.stuck is not None:
+        proc.answers = ready
+        if proc.stuck is not None:
             ready, why = False, str(proc.stuck)
         if not unlisted:
             proc.unlisted_since = None
@@ -196,12 +198,11 @@ class Director:
             actions = self._end(verdict, now)
             proc.why = verdict.reason
             return actions
-        if stuck is None or not limits.unready or stuck.seconds < limits.unready:
-            proc.stuck = None
+        late = stuck is not None and limits.unready and stuck.seconds >= limits.unready
+        proc.stuck, before = (stuck if late else None), proc.stuck
+        if proc.ready_at is None or not (late or before):
             return []
-        proc.stuck = stuck
-        # Its probe may find it good; that it is ready again is for the probe to say.
-        return self.health(name, False, str(stuck), now) if proc.ready_at is not None else []
+        return self.health(name, proc.answers, proc.why, now)
 
     def gone(self, name: str, now: float) -> list[Action]:
         """Nothing of the process is left: no member of its group, no orphan."""

@@ -92,6 +92,8 @@ class Proc:
     killed: bool = False
     broken: bool = False
     """It runs, but answers nothing any more: it hangs, or a process is dead that it cannot do without."""
+    answers: bool = False
+    """What its probe said last."""
     stuck: Stuck | None = None
     """Why it is not ready although its probe says it is: it does not get on."""
     requests: Requests | None = None

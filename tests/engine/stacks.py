@@ -21,7 +21,7 @@ class Stack:
         self, directory: Path, model: Path, role: str, *, release: str = PINNED, **settings: str
     ) -> None:
         """`settings` win over the CPU engine's and over the free ports."""
-        ports = free_ports() | {k: v for k, v in settings.items() if k.endswith("_PORT")}
+        ports = self.ports = free_ports() | {k: v for k, v in settings.items() if k.endswith("_PORT")}
         self.url = f"http://127.0.0.1:{ports['GLM47_HTTP_PORT']}"
         given = cpu_engine.settings(model, release=release, more=ports | settings | {"ROLE": role})
         self.runner = run(directory, ("run",), **given)

@@ -9,19 +9,21 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from entrypoint.plan import Drain, HangWatch
+from entrypoint.roles.sglang import VITAL
 from entrypoint.supervise import report
 from entrypoint.supervise.director import BROKEN_GRACE, Director
 from entrypoint.supervise.hang import INTERVAL, Detector, Look, Requests, Stuck, Thread, doing_of
 from entrypoint.supervise.hang_looks import Finding, helpers, read_thread
 from entrypoint.supervise.states import Action, Clues, Dead, Say, Signal, Spawn
 from tests.support.plans import plan, process, server
-from tests.support.runner import until
+from tests.support.runner import ROOT, Runner, until
 
 LEADER, FOLLOWER, DETOKENIZER = "sglang::scheduler_TP0", "sglang::scheduler_TP1", "sglang::detokenizer"
 MAIN = "decode"
@@ -263,9 +265,19 @@ def test_it_is_ready_again_once_it_gets_on() -> None:
     d = running()
     d.looked_at("decode", finding(12.0), 12.0)
     assert not d.ready
+    said = [a.text for a in d.looked_at("decode", finding(None), 14.0) if isinstance(a, Say)]
+    assert d.ready and d.procs["decode"].stuck is None and said == ["decode is ready again"]
+
+
+def test_it_is_not_ready_again_while_its_probe_says_no() -> None:
+    d = running()
+    d.looked_at("decode", finding(12.0), 12.0)
+    d.health("decode", False, "http://127.0.0.1:1/health answers 503", 13.0)
+    assert d.procs["decode"].why == str(replace(AT, seconds=12.0))
     d.looked_at("decode", finding(None), 14.0)
+    assert not d.ready
     d.health("decode", True, "", 15.0)
-    assert d.ready and d.procs["decode"].stuck is None
+    assert d.ready
 
 
 @pytest.mark.parametrize(("unready", "timeout"), [(0.0, 45.0), (10.0, 0.0)])
@@ -380,3 +392,25 @@ def list_children(pid: int) -> list[int]:
     from entrypoint.supervise.tree import children
 
     return children(pid)
+
+
+# -- with a runner
+
+
+def test_a_stopped_process_ends_the_container_unless_it_goes_on(tmp_path: Path) -> None:
+    """At the real pace; the engine is a stand-in (tests/support/standin_engine.py)."""
+    command = (sys.executable, "-m", "tests.support.standin_engine", "--linger", "60", LEADER, DETOKENIZER)
+    limits = replace(LIMITS, unready=2.0, timeout=6.0, metrics=None)
+    spec = process("decode", argv=command, cwd=str(ROOT), vital=VITAL, hang=limits, grace=30.0)
+    with Runner.of_plan(plan(spec), tmp_path) as runner:
+        pid = int(runner.wait_for(rf"decode \| {LEADER} pid").split()[-1])
+        runner.wait_for(r"\| ready after")
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: runner.get("/readyz")[0] == 503, "not ready")
+        assert runner.status_of("decode")["stuck_seconds"] >= 2
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: runner.get("/readyz")[0] == 200, "ready again")
+        os.kill(pid, signal.SIGSTOP)
+        assert runner.wait() == 75
+    reason = f"decode hangs: its process {LEADER} (pid {pid}) is stopped by a signal (SIGSTOP), for 6 s"
+    assert runner.lines[-1] == f"runner | {reason} (GLM47_HANG_TIMEOUT): start it again"

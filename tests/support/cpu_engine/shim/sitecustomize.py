@@ -172,5 +172,9 @@ def is_engine() -> bool:
 
 if is_engine():
     environment()
+    if any(name.startswith("CPU_ENGINE_") for name in os.environ):
+        import faults
+
+        faults.install(CHANGES)
     sys.meta_path.insert(0, ChangedModules())
     sys.meta_path.append(EmptyPackages())
