@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from entrypoint.plan import FrontendProbe
 from entrypoint.supervise.asking import View, lacks, request_tokens
 from entrypoint.supervise.warming import Pair, Warmth
-from entrypoint.supervise.workers import none_ready
+from entrypoint.supervise.workers import Runners
 
 if TYPE_CHECKING:
     import httpx
@@ -40,6 +40,7 @@ class FrontendHealth:
     ) -> None:
         self.probe, self._client, self._wake = probe, client, wake
         self.warmth = Warmth(probe.patience, probe.settle)
+        self._runners = Runners(probe, client)
         self.was_ready = False
         self.restless = False
         """Workers are missing, or have not answered yet: worth another look soon."""
@@ -67,7 +68,7 @@ class FrontendHealth:
             self.restless = self.restless or not live <= self.warmth.met
             if not warm or (cold and not self.was_ready):
                 return False, self.warmth.describe(len(cold)), is_half_seen(self.warmth.why)
-        if self.was_ready and (why := none_ready(self.probe, view.hosts, self._client)) is not None:
+        if self.was_ready and (why := self._runners.none_ready(view.hosts)) is not None:
             return False, why, False
         self.was_ready = True
         return True, "", False

@@ -22,29 +22,52 @@ ROLES = {"prefill": ("prefill",), "backend": ("decode", "aggregated")}
 _HOST = re.compile(r"(?:^|//)(\[[^\]]+\]|[^/:]+):\d+(?:/|$)")
 
 
-def none_ready(
-    probe: FrontendProbe, where: Mapping[str, tuple[str, ...]], client: Callable[[], httpx.Client]
-) -> str | None:
-    """Why nobody answers this frontend's requests; None while somebody does. `where`: hosts by component.
+class Runners:
+    """The runners beside one frontend's workers, and which of them have ever told of a worker."""
 
-    A worker whose runner cannot be asked counts as ready: it is registered, and nothing else is known.
-    """
-    if probe.workers_port is None:
+    def __init__(self, probe: FrontendProbe, client: Callable[[], httpx.Client]) -> None:
+        self._probe, self._client = probe, client
+        self._told: set[tuple[str, str]] = set()
+
+    def none_ready(self, where: Mapping[str, tuple[str, ...]]) -> str | None:
+        """Why nobody answers this frontend's requests; None while somebody does. `where`: hosts by component.
+
+        A worker whose runner has never told of it counts as ready: it is registered, and nothing else is
+        known. A runner that has, and then refuses connections, is gone with its worker.
+        """
+        if self._probe.workers_port is None:
+            return None
+        for component, wanted in (("prefill", self._probe.prefill), ("backend", self._probe.backend)):
+            hosts = list(dict.fromkeys(where.get(component, ())))
+            if not wanted or not hosts:
+                continue
+            reasons = []
+            for host in hosts:
+                # The first that is ready is enough: a deployment of many workers is asked one question.
+                if (why := self._not_ready(host, component)) is None:
+                    break
+                reasons.append(f"{host}: {why}")
+            else:
+                return f"none of its {component} workers is ready: {'; '.join(reasons)}"
         return None
-    for component, wanted in (("prefill", probe.prefill), ("backend", probe.backend)):
-        hosts = list(dict.fromkeys(where.get(component, ())))
-        if not wanted or not hosts:
-            continue
-        reasons = []
-        for host in hosts:
-            # The first that is ready is enough: a deployment of many workers is asked one question.
-            why = _not_ready(f"http://{host}:{probe.workers_port}/status", ROLES[component], client())
-            if why is None:
-                break
-            reasons.append(f"{host}: {why}")
-        else:
-            return f"none of its {component} workers is ready: {'; '.join(reasons)}"
-    return None
+
+    def _not_ready(self, host: str, component: str) -> str | None:
+        import httpx
+
+        url = f"http://{host}:{self._probe.workers_port}/status"
+        try:
+            response = self._client().get(url, timeout=TIMEOUT)
+            processes = response.json()["processes"] if response.is_success else []
+            workers = [process for process in processes if process["role"] in ROLES[component]]
+            ready = any(process["ready"] for process in workers)
+        except httpx.ConnectError:
+            return "its runner is gone" if (host, component) in self._told else None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
+            return None
+        if not workers:
+            return None
+        self._told.add((host, component))
+        return None if ready else str(workers[0].get("why") or "it does not say why")
 
 
 def hosts_of(health: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -61,17 +84,3 @@ def _host(transport: object) -> str:
     texts = transport.values() if isinstance(transport, dict) else [transport]
     found = [match[1] for text in texts if isinstance(text, str) for match in _HOST.finditer(text)]
     return found[0] if found else ""
-
-
-def _not_ready(url: str, roles: tuple[str, ...], client: httpx.Client) -> str | None:
-    import httpx
-
-    try:
-        response = client.get(url, timeout=TIMEOUT)
-        processes = response.json()["processes"] if response.is_success else []
-        workers = [process for process in processes if process["role"] in roles]
-        if any(process["ready"] for process in workers):
-            return None
-        return str(workers[0].get("why") or "it does not say why") if workers else None
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
-        return None

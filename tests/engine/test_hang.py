@@ -144,7 +144,13 @@ def test_a_frontend_whose_worker_hangs_is_not_ready(tmp_path: Path, model: Path,
             why = front.runner.status_of("frontend")["why"]
             assert why.startswith("none of its backend workers is ready: 127.0.0.2: its process"), why
             assert worker.runner.wait(END) == 75
-        until(lambda: "0 of 1 backend" in front.runner.status_of("frontend")["why"], "it is not listed", 30)
+
+        def delisted() -> bool:
+            code, body = front.runner.get("/readyz")
+            assert code == 503, "ready, without a worker"
+            return "0 of 1 backend" in str(body)
+
+        until(delisted, "its worker is not listed any more", 30)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 from entrypoint.plan import FrontendProbe
 from entrypoint.supervise.asking import View
 from entrypoint.supervise.frontend_health import FrontendHealth
-from entrypoint.supervise.workers import hosts_of, none_ready
+from entrypoint.supervise.workers import Runners, hosts_of
 from tests.support.runner import free_port
 
 WHY = "its process sglang::scheduler_TP0 (pid 12) spins with 1 request without an answer, for 12 s"
@@ -61,7 +61,7 @@ def asked(runners: dict[str, Any], health: dict[str, Any], prefill: int = 0) -> 
         for host, page in runners.items():
             stack.enter_context(serving(host, port, {"/status": page}))
         with httpx.Client(trust_env=False) as client:
-            return none_ready(probe, hosts_of(health), lambda: client)
+            return Runners(probe, lambda: client).none_ready(hosts_of(health))
 
 
 TWO = {"instances": [instance("127.0.0.2"), instance("127.0.0.3", scheme="tcp://")]}
@@ -90,6 +90,20 @@ def test_one_that_is_ready_or_cannot_be_asked_is_enough(second: Any) -> None:
 
 def test_one_whose_runner_is_not_there_counts_as_ready() -> None:
     assert asked({"127.0.0.2": status(("decode", False))}, TWO) is None
+
+
+def test_one_whose_runner_has_told_of_it_and_is_gone_is_gone_too() -> None:
+    """It stays registered for ten seconds more."""
+    port = free_port()
+    probe = FrontendProbe("http://127.0.0.1:1", "glm-4.7", 1, 0, workers_port=port)
+    where = hosts_of({"instances": [instance("127.0.0.2")]})
+    with httpx.Client(trust_env=False) as client:
+        runners = Runners(probe, lambda: client)
+        assert runners.none_ready(where) is None
+        with serving("127.0.0.2", port, {"/status": status(("decode", True))}):
+            assert runners.none_ready(where) is None
+        gone = "none of its backend workers is ready: 127.0.0.2: its runner is gone"
+        assert runners.none_ready(where) == gone
 
 
 def test_either_role_can_be_the_one_that_nobody_fills() -> None:
