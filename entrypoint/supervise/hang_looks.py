@@ -18,7 +18,7 @@ from entrypoint.plan import HangWatch
 from entrypoint.supervise import tree
 from entrypoint.supervise.asking import samples
 from entrypoint.supervise.hang import INTERVAL, Detector, Look, Requests, Stuck, Thread
-from entrypoint.supervise.vital import ALL, Tree
+from entrypoint.supervise.vital import Tree, for_new_ones
 
 if TYPE_CHECKING:
     import httpx
@@ -87,7 +87,7 @@ class HangLookout:
         while not end.wait(INTERVAL):
             settled = engine.settled()
             quiet = quiet + 1 if settled else 0
-            if quiet == 0 or quiet % ALL == 1:
+            if for_new_ones(quiet):
                 processes.find()
             look = self._look(engine, processes, detector.suspects, settled)
             stuck = detector.look(look)

@@ -23,8 +23,9 @@ INTERVAL = 2.0
 LOOKS = 6
 """Looks in a row that must find a process dead. An engine that notices by itself ends within 6 s: its own
 end tells more. Looks instead of seconds: a container that was paused has not had its time."""
-ALL = 30
-"""Once the engine is ready, every so manyth look is for new processes too; the others only for known ones."""
+SURE, ALL = 5, 30
+"""Once the engine is ready, so many first looks and every so manyth later one are for new processes too; the
+others only for known ones."""
 COMM = 15
 """Bytes that the kernel keeps of a process's name."""
 
@@ -97,6 +98,11 @@ class Tree:
         process.looks += 1
 
 
+def for_new_ones(quiet: int) -> bool:
+    """Whether a look is for new processes too: the `quiet`th since the engine was ready; 0: it was not."""
+    return quiet <= SURE or quiet % ALL == 1
+
+
 class Lookout:
     """One thread per process that has vital processes of its own; what it finds goes to `report`."""
 
@@ -128,9 +134,8 @@ class Lookout:
     ) -> None:
         quiet = 0
         while not end.wait(INTERVAL):
-            # The first look after it has settled is for new ones too.
             quiet = quiet + 1 if settled() else 0
-            if quiet == 0 or quiet % ALL == 1:
+            if for_new_ones(quiet):
                 below.find()
             dead = below.dead()
             if dead is not None:
