@@ -47,7 +47,7 @@ test-engine: setup-cpu-engine
 
 # The padding edit on every release on the registry, and the newer CPU engines: 2.5 GB each.
 releases: setup
-	$(BIN)/python -m pytest -m releases -n auto tests/patches
+	$(BIN)/python -m pytest -m releases -n auto tests/patches tests/layouts
 	$(BIN)/python -m pytest -m releases tests/engine
 
 lint: .venv/.ready

@@ -33,6 +33,7 @@ WIDTHS = (384, 192, 160, 96, 48, 32, 16)
 RUNNERS = ("flashinfer_cutlass", "flashinfer_trtllm")
 _WANTED = re.compile(
     r"^(sglang/(version|_version)\.py|sglang/srt/layers/.*\.py|sglang/srt/models/glm4_moe\.py"
+    r"|sglang/srt/disaggregation/(utils|base/conn|(common|nixl|mooncake)/[a-z_]+)\.py"
     r"|flashinfer/(utils|tllm_enums)\.py|flashinfer/fused_moe/[a-z_0-9]+\.py"
     r"|flashinfer/data/csrc/.*[Rr]outing_?[Dd]eep[Ss]eek.*\.(cu|cuh)|[^/]+\.dist-info/METADATA)$"
 )
@@ -118,8 +119,10 @@ def versions() -> list[str]:
 def unpack(project: str, version: str) -> Path:
     """A directory with the files of `project` that matter, from its wheel."""
     place = CACHE / "unpacked" / f"{project}-{version}"
+    wanted = place.with_name(place.name + ".wanted")
     with alone(place):
-        if not place.exists():
+        if not place.exists() or not wanted.exists() or wanted.read_text() != _WANTED.pattern:
+            shutil.rmtree(place, ignore_errors=True)
             wheels = CACHE / "wheels"
             pattern = f"{project.replace('-', '_')}-{version}-*.whl"
             if not list(wheels.glob(pattern)):
@@ -132,6 +135,7 @@ def unpack(project: str, version: str) -> Path:
             with zipfile.ZipFile(next(wheels.glob(pattern))) as wheel:
                 wheel.extractall(temporary, [n for n in wheel.namelist() if _WANTED.match(n)])
             temporary.rename(place)
+            wanted.write_text(_WANTED.pattern)
     return place
 
 

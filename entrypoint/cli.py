@@ -77,16 +77,25 @@ def run_command() -> None:
 
 @cli.command("plan")
 @FORMAT
-@click.option("--explain", type=click.Choice(["tp"]), help="tp: what each tensor parallelism costs.")
-@click.option("--nodes", type=click.IntRange(1, 64), default=4, help="With --explain tp: nodes to divide.")
-def plan_command(style: str, explain: str | None, nodes: int) -> None:
+@click.option(
+    "--explain",
+    type=click.Choice(["tp", "layout"]),
+    help="tp: what each tensor parallelism costs; layout: which prefill and decode workers fit together.",
+)
+@click.option(
+    "--nodes", type=click.IntRange(1, 64), help="With --explain: nodes to divide (tp: 4, layout: 6)."
+)
+def plan_command(style: str, explain: str | None, nodes: int | None) -> None:
     """Print what `run` would do, without doing any of it."""
-    from entrypoint.load_plan import explain_tp, load_plan
+    from entrypoint.load_plan import explain_layout, explain_tp, load_plan
     from entrypoint.plan import to_jsonable
     from entrypoint.render import text
 
-    if explain:
-        click.echo(explain_tp(os.environ, Path.cwd(), nodes), nl=False)
+    if explain == "tp":
+        click.echo(explain_tp(os.environ, Path.cwd(), nodes or 4), nl=False)
+        return
+    if explain == "layout":
+        click.echo(explain_layout(os.environ, Path.cwd(), nodes or 6), nl=False)
         return
     plan = load_plan(os.environ, Path.cwd()).plan
     click.echo(json.dumps(to_jsonable(plan), indent=2) if style == "json" else text(plan))

@@ -32,6 +32,8 @@ PACKAGES = {
     "flashinfer": ("flashinfer_python", "flashinfer"),
 }
 """Distribution names as they appear in ``NAME-VERSION.dist-info``."""
+TRANSFER_BACKENDS = ("nixl", "mooncake")
+"""Those whose code has been measured: entrypoint/kv_layout_table.py."""
 ASK_TIMEOUT = 20.0
 """Seconds the interpreter gets to answer; a cold network file system is slow."""
 
@@ -67,7 +69,32 @@ def gather(python: str | None, environ: Mapping[str, str], prefix: str = sys.pre
         flashinfer=found.get("flashinfer"),
         sglang_dir=found.get("sglang_dir"),
         binaries=find_binaries(interpreter, environ),
+        transfer_code=transfer_code(found.get("sglang_dir")),
     )
+
+
+def transfer_code(sglang_dir: str | None) -> dict[str, str]:
+    """By transfer backend, a digest of the code that hands KV caches over; empty where there is none.
+
+    `sglang_dir` is the directory of the sglang package.
+    """
+    found: dict[str, str] = {}
+    if sglang_dir is None:
+        return found
+    import hashlib
+
+    place = Path(sglang_dir, "srt", "disaggregation")
+    for backend in TRANSFER_BACKENDS:
+        digest = hashlib.sha256()
+        try:
+            digest.update((place / backend / "conn.py").read_bytes())
+            for name in ("conn.py", "utils.py", "staging_buffer.py"):
+                file = place / "common" / name
+                digest.update(file.read_bytes() if file.exists() else b"")
+        except OSError:
+            continue
+        found[backend] = digest.hexdigest()[:16]
+    return found
 
 
 def find_python(given: str | None, environ: Mapping[str, str], prefix: str) -> str | None:

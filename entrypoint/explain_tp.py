@@ -61,7 +61,7 @@ def table(
         f"MoE width {model.moe_intermediate_size}, {model.experts} experts; "
         f"sglang {sglang or 'not known'}, flashinfer {flashinfer or 'not known'}",
         "",
-        *_aligned(rows),
+        *aligned(rows),
         "",
         "patched: GLM47_MODELOPT_PATCH=pad. waste: expert weight and work added by padding to multiples of "
         f"{parallelism.GATED_ROWS}.",
@@ -80,7 +80,7 @@ def _splits(model: ModelFacts, gpus_per_node: int, nodes: int, choices: list[int
             padded = parallelism.padded_width(width)
             numbers = (workers, nodes // workers, tp, width, padded)
             rows.append((*map(str, numbers), _percent(padded, width)))
-    return [f"{nodes} nodes of {gpus_per_node} GPUs as:", *_aligned(rows)]
+    return [f"{nodes} nodes of {gpus_per_node} GPUs as:", *aligned(rows)]
 
 
 def _needs(width: int, padded: int, scale_check: bool) -> str:
@@ -96,6 +96,7 @@ def _percent(padded: int, width: int) -> str:
     return f"{padded / width - 1:.0%}"
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """`rows` as lines of aligned columns."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -45,6 +45,8 @@ class EngineFacts:
     """Directory of the `sglang` package."""
     binaries: dict[str, str] = field(default_factory=dict)
     """Found executables by name: etcd, nats-server, nginx."""
+    transfer_code: dict[str, str] = field(default_factory=dict)
+    """By transfer backend, a digest of sglang's code that hands KV caches over."""
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,22 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
     return Loaded(plan, full)
 
 
+def explain_layout(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
+    """Which prefill and decode workers on `nodes` nodes fit together, as a table for people."""
+    from entrypoint import explain_layout, facts, kv_layouts, settings_load
+
+    settings = settings_load.load(environ, cwd).settings
+    found = facts.gather(settings, environ)
+    return explain_layout.table(
+        found.model,
+        backend=settings.transfer_backend,
+        sglang=found.engine.sglang or kv_layouts.PINNED,
+        code=found.engine.transfer_code,
+        gpus_per_node=settings.gpus_per_node,
+        nodes=nodes,
+    )
+
+
 def explain_tp(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
     """What each tensor parallelism costs on up to `nodes` nodes, as a table for people."""
     from entrypoint import explain_tp, facts, settings_load

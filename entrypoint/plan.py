@@ -239,6 +239,24 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class KvLayout:
+    """How a prefill or decode worker keeps its KV cache: what its counterpart must fit."""
+
+    role: str
+    attention_tp: int
+    """Ranks that share one KV cache: TP, or TP / DP where DP attention is on."""
+    pp: int
+    kv_heads: int
+    """Of the model."""
+    transfer_backend: str
+    kv_cache_dtype: str
+    page_size: int | None
+    """Tokens of a page; None: SGLang's own choice."""
+    sglang: str
+    """The release that it is judged by."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything `run` will do in this container."""
 
@@ -284,6 +302,8 @@ class Plan:
     rank: int = 0
     """This container's rank in its worker; 0 is the leader."""
     nnodes: int = 1
+    layouts: tuple[KvLayout, ...] = ()
+    """Of this container's prefill and decode workers."""
 
     def process(self, name: str) -> Process:
         """The process called `name`; KeyError if there is none."""

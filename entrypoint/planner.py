@@ -13,7 +13,7 @@ from entrypoint.errors import ConfigError
 from entrypoint.facts import Facts
 from entrypoint.placement import WORKER_ROLES, Placement
 from entrypoint.plan import Origin, Plan, Port, Process
-from entrypoint.roles import engine_env, frontend, job, mocker, servers, worker
+from entrypoint.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
 from entrypoint.roles.context import ANY, Context, Notebook, Part
 from entrypoint.settings import Settings
 
@@ -43,6 +43,7 @@ def build_plan(
     if "nats" in ctx.roles:
         parts.append(servers.nats(ctx))
     parts += worker.parts(ctx, cwd)
+    layouts = kv_layout.layouts(ctx)
     if "frontend" in ctx.roles:
         parts.append(frontend.frontend(ctx, cwd))
     job_part = job.job(ctx, parts)
@@ -88,6 +89,7 @@ def build_plan(
         rank=placement.node_rank,
         nnodes=placement.nnodes,
         job=job_part,
+        layouts=layouts,
     )
 
 

@@ -280,6 +280,11 @@ class Settings(BaseSettings):
     allow_wrong_padding: bool = Field(
         False, description="Let GLM47_MODELOPT_PATCH=assert serve wrong answers"
     )
+    allow_wrong_layout: bool = Field(
+        False,
+        description="Start prefill and decode workers whose layouts do not fit together, or are not known to "
+        "(docs/layouts.md)",
+    )
 
     # -- bench
     aiperf_python: str | None = Field(

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from entrypoint import nodelist, topology, topology_show
 from entrypoint.errors import ConfigError
+
+if TYPE_CHECKING:
+    from entrypoint.settings import Settings
 
 FIELDS = (
     "prefill_workers", "prefill_nodes", "decode_workers", "decode_nodes", "frontends", "nvlink_domain_size",
@@ -49,7 +53,8 @@ def topology_command(
     """
     from entrypoint.settings_load import load
 
-    settings = load(os.environ, Path.cwd()).settings
+    loaded = load(os.environ, Path.cwd())
+    settings = loaded.settings
     values: dict[str, Any] = {name: getattr(settings, name) for name in FIELDS}
     values |= {name: value for name, value in given.items() if value is not None}
     size_given = "nvlink_domain_size" in settings.model_fields_set or given["nvlink_domain_size"] is not None
@@ -60,6 +65,7 @@ def topology_command(
         nvlink_domains=settings.nvlink_domains,
         **values,
     )
+    _check_layout(settings.model_copy(update=values), loaded.native, found)
     ports = {name: getattr(settings, name) for name in topology.PORT_FIELDS}
     if job_id is not None:
         shared = topology.job_ports(job_id)
@@ -69,6 +75,20 @@ def topology_command(
     else:
         click.echo(topology_show.as_text(found, ports), nl=False)
     for line in found.warnings:
+        click.echo(f"warning: {line}", err=True)
+
+
+def _check_layout(settings: Settings, native: Mapping[str, str], found: topology.Topology) -> None:
+    """Refuse workers that do not fit together (docs/layouts.md), as `run` would."""
+    from entrypoint import facts
+    from entrypoint.roles import kv_layout
+
+    if not found.disaggregated:
+        return
+    book = kv_layout.of_topology(settings, found, facts.gather(settings, os.environ), native)
+    if book.problems:
+        raise ConfigError(dict.fromkeys(book.problems))
+    for line in dict.fromkeys(book.warnings):
         click.echo(f"warning: {line}", err=True)
 
 

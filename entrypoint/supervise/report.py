@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from entrypoint import __version__
@@ -28,6 +29,7 @@ def status(director: Director, now: float, extra: dict[str, dict[str, Any]]) -> 
         "roles": list(plan.roles),
         "rank": plan.rank,
         "nnodes": plan.nnodes,
+        "layouts": [dataclasses.asdict(layout) for layout in plan.layouts],
         "node": plan.job.node if plan.job is not None else None,
         "model": plan.served_model_name,
         "uptime": round(now - director.started_at, 1),

@@ -68,19 +68,19 @@ HEAD = {"head_address": "node1"}
 PREFILL4 = {**HEAD, "role": "prefill", "prefill_nodes": 4, "leader_address": "node2"}
 MOCK = {"engine": "mocker"}
 SIX = {
-    "prefill_workers": 1, "prefill_nodes": 4, "decode_workers": 1, "decode_nodes": 2,
+    "prefill_workers": 2, "prefill_nodes": 2, "decode_workers": 1, "decode_nodes": 2,
     "frontends": 2, "nginx": True,
 }  # fmt: skip
-"""The original's layout, 4P+2D, behind nginx."""
+"""The default of sbatch/disagg.sbatch, behind nginx."""
 WITH_NGINX = Facts(MODEL, replace(IMAGE, binaries={**IMAGE.binaries, "nginx": "/usr/sbin/nginx"}))
 CONTAINERS = {
     "single": Container({"role": "single"}),
     "auto": Container({}),
     "slurm-1-node": Container({}, node(0, "nvl72d001")),
-    "slurm-4p2d-head": Container(SIX, node(0), facts=WITH_NGINX),
-    "slurm-4p2d-prefill-rank-3-with-frontend": Container(SIX, node(3)),
-    "slurm-4p2d-decode-leader": Container({**SIX, "interface": "enP5p9s0"}, node(4)),
-    "slurm-4p2d-decode-follower": Container(SIX, node(5)),
+    "slurm-2p1d-head": Container(SIX, node(0), facts=WITH_NGINX),
+    "slurm-2p1d-second-prefill-follower-with-frontend": Container(SIX, node(3)),
+    "slurm-2p1d-decode-leader": Container({**SIX, "interface": "enP5p9s0"}, node(4)),
+    "slurm-2p1d-decode-follower": Container(SIX, node(5)),
     "slurm-aggregated-mocker-rank-1": Container({"decode_nodes": 2, **MOCK}, node(1)),
     "single-newer-releases": Container({"role": "single"}, facts=NEWER),
     "single-laptop": Container({"role": "single"}, facts=LAPTOP),

@@ -16,7 +16,8 @@ from tests.slurm.conftest import Job, Submitter, ask, chat
 pytestmark = pytest.mark.slurm
 
 DISAGG = {"GLM47_NGINX": "true", "GLM47_FRONTENDS": "2"}
-"""The original's layout, 4P+2D, behind nginx."""
+"""The default layout behind nginx: prefill on nodes 1 and 2, prefill on 3 and 4, decode on 5 and 6."""
+TWO_NODES = {"GLM47_PREFILL_WORKERS": "1", "GLM47_PREFILL_NODES": "1", "GLM47_DECODE_NODES": "1"}
 PORT_OF_HEALTH = 2
 
 
@@ -47,12 +48,12 @@ def test_single_node_serves_and_drains(submit: Submitter, six_nodes: Cluster) ->
 
 
 def test_the_whole_deployment_from_one_srun(submit: Submitter, six_nodes: Cluster) -> None:
-    """4P+2D answers through nginx; the job says where, and leaves its records."""
+    """Six nodes answer through nginx; the job says where, and leaves its records."""
     job = submit("disagg.sbatch", "--nodes=6", **DISAGG, GLM47_INTERFACE="eth0")
     url = job.wait_ready()
     assert content(chat(six_nodes, url))
     wait_for(lambda: six_nodes.job(job.number)["Comment"] == url, 10, "the job's comment")
-    assert job.logs.name.startswith(f"{job.number}_1P_1D_")
+    assert job.logs.name.startswith(f"{job.number}_2P_1D_")
     assert (job.logs / "url").read_text() == f"{url}\n"
     for name in ("nvl72d001_prefill_w0.log", "nvl72d004_frontend.log", "nvl72d006_decode_w0.log"):
         assert (job.logs / name).exists()
@@ -84,8 +85,8 @@ def test_the_whole_deployment_from_one_srun(submit: Submitter, six_nodes: Cluste
     [
         # One rank dies: its runner says so to its leader, the leader to the head, the head to all.
         ("sleep infinity", "nvl72d006", "decode worker 0 rank 1", (1, 2, 5)),
-        # The runner itself is gone: srun stops all other tasks at once, and those of its worker know why.
-        ("bin/glm47-runner run", "nvl72d003", "prefill worker 0 rank 2", (1, 2, 4)),
+        # The runner itself is gone: srun stops all other tasks at once; its leader and the head know why.
+        ("bin/glm47-runner run", "nvl72d004", "prefill worker 1 rank 1", (1, 3)),
         # The same on the head, which holds etcd, NATS and the API besides.
         ("bin/glm47-runner run", "nvl72d001", "prefill worker 0 rank 0", (2, 4, 5, 6)),
     ],
@@ -168,11 +169,11 @@ def test_a_node_that_never_comes_up_is_named(submit: Submitter, image: Path) -> 
     finally:
         hang.unlink()
     assert job.exit_code == "75:0", job.everything()
-    assert "nvl72d003 (prefill worker 0 rank 2" in last_line(job), job.everything()
+    assert "nvl72d003 (prefill worker 1 rank 0" in last_line(job), job.everything()
 
 
 def test_a_requeued_job_serves_again(submit: Submitter, six_nodes: Cluster) -> None:
-    job = submit("disagg.sbatch", "--nodes=2", GLM47_PREFILL_NODES="1", GLM47_DECODE_NODES="1")
+    job = submit("disagg.sbatch", "--nodes=2", **TWO_NODES)
     job.wait_ready()
     first = job.logs
     six_nodes.as_user("scontrol", "requeue", str(job.number))
@@ -186,10 +187,9 @@ def test_a_requeued_job_serves_again(submit: Submitter, six_nodes: Cluster) -> N
 
 
 def test_two_jobs_share_their_nodes(submit: Submitter, six_nodes: Cluster) -> None:
-    settings = {"GLM47_PREFILL_NODES": "1", "GLM47_DECODE_NODES": "1"}
     options = ("--nodes=2", "--nodelist=nvl72d001,nvl72d002")
-    one = submit("disagg.sbatch", *options, **settings)
-    two = submit("disagg.sbatch", *options, **settings)
+    one = submit("disagg.sbatch", *options, **TWO_NODES)
+    two = submit("disagg.sbatch", *options, **TWO_NODES)
     urls = {job.wait_ready() for job in (one, two)}
     assert len(urls) == 2
     for url in urls:
@@ -205,12 +205,25 @@ def test_what_cannot_be_placed_is_refused_at_once(submit: Submitter, six_nodes: 
         six_nodes.as_user(str(six_nodes.base.parent / "sbatch" / "wait.sh"), str(job.number))
 
 
+def test_a_layout_that_computes_wrongly_is_refused(
+    submit: Submitter, old_engine: Path, six_nodes: Cluster
+) -> None:
+    """The original's: prefill TP 16 and decode TP 8."""
+    layout = {"GLM47_PREFILL_WORKERS": "1", "GLM47_PREFILL_NODES": "4"}
+    job = submit("disagg.sbatch", "--nodes=6", **layout, GLM47_ENGINE="sglang", GLM47_PYTHON=str(old_engine))
+    assert job.wait_over() == "FAILED"
+    assert job.exit_code == "78:0", job.everything()
+    assert "cannot pair prefill and decode workers: attention-TP 16 and 8" in last_line(job), job.everything()
+
+
 def test_expert_parallelism_is_refused_on_releases_that_cannot(
     submit: Submitter, old_engine: Path, six_nodes: Cluster
 ) -> None:
     job = submit(
         "ep.sbatch",
         "--nodes=6",
+        GLM47_PREFILL_WORKERS="2",
+        GLM47_PREFILL_NODES="2",
         GLM47_DECODE_NODES="2",
         GLM47_ENGINE="sglang",
         GLM47_PYTHON=str(old_engine),

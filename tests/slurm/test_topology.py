@@ -221,13 +221,13 @@ def topology(*words: str, **env: str) -> Any:
 
 def test_command_prints_the_table() -> None:
     found = topology(
-        "--nodelist", "nvl72d[001-006]", "--prefill-workers=1", "--prefill-nodes=4", "--decode-nodes=2"
+        "--nodelist", "nvl72d[001-006]", "--prefill-workers=2", "--prefill-nodes=2", "--decode-nodes=2"
     )
     assert found.exit_code == 0
     lines = found.output.splitlines()
-    assert lines[0] == "6 nodes: 1 prefill worker (4 nodes, 16 GPUs), 1 decode worker (2 nodes, 8 GPUs)"
+    assert lines[0] == "6 nodes: 2 prefill workers (2 nodes, 8 GPUs each), 1 decode worker (2 nodes, 8 GPUs)"
     row = next(line for line in lines if line.startswith("nvl72d001 "))
-    assert row.split()[1:6] == ["prefill", "0", "0/4", "nvl72d001:29500", "etcd,nats,frontend"]
+    assert row.split()[1:6] == ["prefill", "0", "0/2", "nvl72d001:29500", "etcd,nats,frontend"]
     assert "frontend:8000" in row
     assert "etcd:2379" in row
 

@@ -1,0 +1,114 @@
+"""Which pairs of prefill and decode workers hand the KV cache over rightly, release by release. Pure.
+
+Each rank of a prefill worker writes its KV heads into the buffers of decode ranks. Where both sides have the
+same attention-TP it sends whole pages; where they differ it cuts them, and releases of SGLang differ in
+whether that is right. `kv_layout_table` is what bench/kv_layouts.py measured by running each release's own
+code; docs/layouts.md has it for reading. TP is attention-TP here: TP / DP where DP attention is on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from entrypoint.kv_layout_table import CODE, SPANS
+from entrypoint.versions import older
+
+PINNED = "0.5.6.post2"
+"""The release of the image's default base: what is planned for when none is installed."""
+REMARKS = {
+    "wrong": "KV heads land in wrong places: wrong answers",
+    "early": "decode goes on before every prefill rank has sent: wrong answers under load",
+    "never": "decode never takes the transfer for complete: requests hang",
+    "stops": "prefill fails on the first request",
+    "tokens": "the real engine answers otherwise than an aggregated worker, though every byte is in place",
+}
+"""What a measured result other than `right` means for a person."""
+TOKENS = {"prefill-above-heads": "tokens"}
+"""Relations whose bytes may be right and whose answers were wrong on every release that was tried with the
+real engine (0.5.6.post2, 0.5.14, 0.5.23; docs/layouts.md)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of one pair."""
+
+    word: str
+    """`right`, `wrong` or `unknown`."""
+    why: str = ""
+    """For people; empty when right."""
+
+
+def relation(prefill: int, decode: int, kv_heads: int) -> str:
+    """How the two attention-TPs stand to each other and to the number of KV heads.
+
+    Within a release, all pairs of the same relation came out alike for 8, 4, 2 and 1 KV heads up to TP 32.
+    """
+    if prefill == decode:
+        return "equal"
+    if max(prefill, decode) % min(prefill, decode):
+        return "uneven"
+    if prefill > decode:
+        if prefill > kv_heads:
+            return "prefill-above-heads"
+        return "prefill-above-one" if decode == 1 else "prefill-above"
+    if decode <= kv_heads:
+        return "decode-above"
+    if prefill > kv_heads:
+        return "both-above-heads"
+    return "decode-above-heads" if prefill < kv_heads else "decode-above-heads-from-one"
+
+
+def measured_as(backend: str, sglang: str, code: str | None) -> str | None:
+    """The release in the table that stands for the installed one; None: it has not been measured.
+
+    `code` is the digest of the installed transfer code: a release that is not in the table counts as the one
+    whose code it has.
+    """
+    if any(_within(sglang, first, last) for first, last, _ in SPANS[backend]):
+        return sglang
+    return CODE[backend].get(code) if code is not None else None
+
+
+def judge(
+    backend: str, sglang: str, prefill: int, decode: int, kv_heads: int, code: str | None = None
+) -> Verdict:
+    """Whether a prefill worker of attention-TP `prefill` can feed a decode worker of `decode`."""
+    if backend not in SPANS:
+        return Verdict("unknown", f"the transfer backend {backend} has not been measured")
+    release = measured_as(backend, sglang, code)
+    kind = relation(prefill, decode, kv_heads)
+    if release is None:
+        return Verdict("unknown", f"sglang {sglang} with {backend} has not been measured")
+    result = results(backend, release)[kind]
+    if result == "right":
+        result = TOKENS.get(kind, result)
+    if result == "right":
+        return Verdict("right")
+    upstream = ", ".join(map(str, _upstream(result, kind, release)))
+    return Verdict("wrong", REMARKS[result] + (f" (sglang {upstream})" if upstream else ""))
+
+
+def results(backend: str, release: str) -> Mapping[str, str]:
+    """What was measured of each relation on a release of the table."""
+    for first, last, found in SPANS[backend]:
+        if _within(release, first, last):
+            return found
+    raise KeyError(release)
+
+
+def _within(release: str, first: str, last: str) -> bool:
+    return older(release, first) is False and older(last, release) is False
+
+
+def _upstream(result: str, kind: str, release: str) -> tuple[int, ...]:
+    """Issues and pull requests of SGLang that are about it."""
+    if result == "never" and kind == "equal":
+        return (25698,)
+    if result in ("early", "never"):
+        return (25698,) if release == "0.5.12" else (22145,)
+    if result == "stops":
+        return (14419,) if older(release, "0.5.11") else (31295, 31968)
+    if result == "wrong" and kind != "uneven":
+        return (19086,) if kind.startswith("prefill") else (30997,)
+    return ()

@@ -1,0 +1,168 @@
+"""Whether prefill and decode workers fit together, wherever a container knows of both. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from entrypoint import arguments, kv_layouts
+from entrypoint.facts import Facts
+from entrypoint.kv_layouts import Verdict
+from entrypoint.placement import Placement
+from entrypoint.plan import KvLayout
+from entrypoint.roles import sglang, worker, worker_checks
+from entrypoint.roles.context import Context, Notebook
+from entrypoint.settings import Settings
+from entrypoint.topology import Topology
+
+PAIR = ("prefill", "decode")
+ALLOW = "GLM47_ALLOW_WRONG_LAYOUT"
+
+
+def layout_of(ctx: Context, role: str, given: arguments.Options) -> KvLayout:
+    """The layout that a worker's final command line gives it."""
+    split = worker_checks.split_of(ctx, role, given)
+    numbers = worker_checks.Numbers(ctx, given)
+    page = given.get("--page-size")
+    shared = given.get("--enable-dp-attention") is not None and split.tp % split.dp == 0
+    return KvLayout(
+        role=role,
+        attention_tp=split.attention_tp if shared else split.tp,
+        pp=split.pp,
+        kv_heads=ctx.facts.model.kv_heads,
+        transfer_backend=given.value("--disaggregation-transfer-backend") or ctx.settings.transfer_backend,
+        kv_cache_dtype=given.value("--kv-cache-dtype") or ctx.settings.kv_cache_dtype,
+        page_size=None if page is None else numbers.get("--page-size", 1, "page_size"),
+        sglang=ctx.facts.engine.sglang or kv_layouts.PINNED,
+    )
+
+
+def layouts(ctx: Context) -> tuple[KvLayout, ...]:
+    """The layouts of this container's workers; what does not fit goes into the notebook.
+
+    The counterpart in another container is known from a Slurm job's topology, or from settings that name it.
+    """
+    own = {role: layout_of(ctx, role, _options(ctx, role)) for role in ctx.roles if role in PAIR}
+    both = {role: own.get(role) or _elsewhere(ctx, role) for role in PAIR}
+    prefill, decode = both["prefill"], both["decode"]
+    if prefill is not None and decode is not None and _disaggregated(ctx):
+        verdict = fit(prefill, decode, ctx.facts.engine.transfer_code)
+        if verdict.word != "right":
+            _report(ctx, prefill, decode, verdict)
+    return tuple(own.values()) if ctx.settings.engine == "sglang" else ()
+
+
+def of_topology(settings: Settings, topology: Topology, facts: Facts, native: Mapping[str, str]) -> Notebook:
+    """What is to be said of the prefill and decode workers of a whole deployment."""
+    from entrypoint import decisions, slurm
+
+    head = topology.head
+    place = Placement(
+        "slurm", (head.role,), head.nnodes, head_address=head.name, job=slurm.Job(None, topology, head)
+    )
+    book = Notebook()
+    layouts(replace(decisions.decide(settings, place, facts, native, Notebook()), book=book))
+    return book
+
+
+def fit(prefill: KvLayout, decode: KvLayout, code: Mapping[str, str]) -> Verdict:
+    """Whether these two can work together.
+
+    `code` has the digests of the installed transfer code (`EngineFacts.transfer_code`).
+    """
+    for what, one, other in (
+        ("transfer backends", prefill.transfer_backend, decode.transfer_backend),
+        ("KV cache dtypes", prefill.kv_cache_dtype, decode.kv_cache_dtype),
+        ("page sizes", prefill.page_size, decode.page_size),
+        ("sglang releases", prefill.sglang, decode.sglang),
+        ("numbers of KV heads", prefill.kv_heads, decode.kv_heads),
+    ):
+        if one != other:
+            return Verdict("wrong", f"their {what} differ: {one or 'unset'} and {other or 'unset'}")
+    if prefill.pp > 1 or decode.pp > 1:
+        return Verdict("unknown", "pipeline parallelism has not been measured")
+    return kv_layouts.judge(
+        prefill.transfer_backend,
+        prefill.sglang,
+        prefill.attention_tp,
+        decode.attention_tp,
+        prefill.kv_heads,
+        code.get(prefill.transfer_backend),
+    )
+
+
+def _disaggregated(ctx: Context) -> bool:
+    job = ctx.placement.job
+    if job is not None:
+        return job.topology.disaggregated
+    return ctx.prefill_workers > 0 or bool(set(PAIR) & set(ctx.roles))
+
+
+def _elsewhere(ctx: Context, role: str) -> KvLayout | None:
+    """The layout of the workers of `role` that are in other containers; None: nothing says what it is."""
+    s, job = ctx.settings, ctx.placement.job
+    given = s.model_fields_set
+    nodes = s.prefill_nodes if role == "prefill" else s.decode_nodes
+    if job is not None:
+        topology = job.topology
+        if not topology.disaggregated:
+            return None
+        nodes = topology.prefill_nodes if role == "prefill" else topology.decode_nodes
+    elif not {f"{role}_tp", f"{role}_nodes"} & given:
+        return None
+    place = replace(ctx.placement, roles=(role,), nnodes=nodes, node_rank=0)
+    there = replace(ctx, roles=(role,), placement=place, book=Notebook())
+    return layout_of(there, role, _options(there, role))
+
+
+def _options(ctx: Context, role: str) -> arguments.Options:
+    # The mocker has no TP: what SGLang would get in its place is what a rehearsal wants to know.
+    return sglang.options(ctx, role, 0) if ctx.settings.engine == "mocker" else worker.options(ctx, role, 0)
+
+
+def _report(ctx: Context, prefill: KvLayout, decode: KvLayout, verdict: Verdict) -> None:
+    equal = prefill.attention_tp == decode.attention_tp
+    pair = f"attention-TP {prefill.attention_tp} and {decode.attention_tp}"
+    if not equal:
+        pair += f" ({_setting(ctx, 'prefill')}, {_setting(ctx, 'decode')})"
+    release = f"sglang {prefill.sglang}, {prefill.transfer_backend}, {prefill.kv_heads} KV heads"
+    text = f"{pair}, {release}: {verdict.why}"
+    book = ctx.book
+    if ctx.settings.engine == "mocker":
+        book.warnings.append(f"SGLang would not start prefill and decode workers of {text}")
+    elif verdict.word == "unknown" and equal and prefill.pp == decode.pp == 1:
+        book.warnings.append(f"prefill and decode of {text}; nothing is cut where both have the same TP")
+    elif ctx.settings.allow_wrong_layout:
+        book.warnings.append(f"{ALLOW}: prefill and decode do not fit together: {text}")
+    else:
+        book.problems.append(
+            f"cannot pair prefill and decode workers: {text}; {_remedy(prefill, decode)} "
+            f"(plan --explain layout shows what fits; {ALLOW}=true starts them all the same)"
+        )
+
+
+def _setting(ctx: Context, role: str) -> str:
+    """What gave a role's TP."""
+    s = ctx.settings
+    field = f"{role}_tp"
+    if getattr(s, field) is not None:
+        return f"GLM47_{field.upper()}"
+    if s.tp is not None:
+        return "GLM47_TP"
+    return f"GLM47_{role.upper()}_NODES"
+
+
+def _remedy(prefill: KvLayout, decode: KvLayout) -> str:
+    big, small = prefill.attention_tp, decode.attention_tp
+    if prefill.pp > 1 or decode.pp > 1:
+        return "use more TP in place of PP"
+    if replace(prefill, role="", attention_tp=0) != replace(decode, role="", attention_tp=0):
+        return "give both the same"
+    if big == small:
+        return "use another base image, or another GLM47_TRANSFER_BACKEND"
+    if big > small and big % small == 0:
+        return (
+            f"give both attention-TP {small}: {big // small} prefill workers in place of each one use the "
+            "same GPUs (GLM47_PREFILL_WORKERS, GLM47_PREFILL_NODES)"
+        )
+    return "give both the same attention-TP"
