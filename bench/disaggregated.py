@@ -14,143 +14,23 @@ import argparse
 import json
 import os
 import signal
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.clients import Clients, Reply, greedy, prompts
-from entrypoint.supervise import tree
-from tests.support.runner import ROOT, Runner, free_port
+from bench.deployment import Deployment, deployment, kill_container, last_line, scheduler, wait
 
-READY = 420.0
-"""Seconds that an engine with nothing in its caches may take."""
 HUNG = 90.0
 """Seconds that a stopped scheduler is waited for: 15 to not ready and 60 to the end are promised."""
 WORKERS = ("prefill", "decode")
 """By the GPU that each one gets."""
 LONG = 2000
 """Tokens of a request that is still being answered when something happens to its worker."""
-
-
-class Deployment:
-    """The containers of one deployment."""
-
-    def __init__(self, out: Path, gpus: list[str], **settings: str) -> None:
-        self.out, self.gpus = out, gpus
-        self.http, etcd, peer, bootstrap, dist = (free_port() for _ in range(5))
-        self.common = {
-            # An engine may need packages of its own on the path (a CPU engine's stand-ins).
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-            "GLM47_HEAD_ADDRESS": "127.0.0.1",
-            "GLM47_HTTP_PORT": str(self.http),
-            "GLM47_ETCD_PORT": str(etcd),
-            "GLM47_ETCD_PEER_PORT": str(peer),
-            "GLM47_BOOTSTRAP_PORT": str(bootstrap),
-            "GLM47_DIST_INIT_PORT": str(dist),
-            "GLM47_GPUS_PER_NODE": "1",
-            **settings,
-        }
-        self.runners: dict[str, Runner] = {}
-        self.started: dict[str, float] = {}
-        self._lives: dict[str, int] = {}
-
-    def start(self, name: str, role: str, gpu: int | None = None, **settings: str) -> Runner:
-        """A container; a second one of the same name takes the first one's place."""
-        self._lives[name] = life = self._lives.get(name, 0) + 1
-        port = free_port()
-        own = {
-            "ROLE": role,
-            "GLM47_HEALTH_PORT": str(port),
-            "GLM47_SYSTEM_PORT": str(free_port()),
-            "GLM47_RUN_DIR": tempfile.mkdtemp(prefix=f"bench-{name}-"),
-        }
-        if gpu is not None and self.gpus:
-            own["CUDA_VISIBLE_DEVICES"] = self.gpus[gpu]
-        command = [*python(), "-m", "entrypoint", "run"]
-        runner = Runner(command, {**self.common, **own, **settings}, port)
-        runner.log = self.out / f"{self.common['GLM47_HTTP_PORT']}-{name}-{life}.log"  # type: ignore[attr-defined]
-        self.runners[name], self.started[name] = runner, time.monotonic()
-        return runner
-
-    def ready(self, *names: str) -> dict[str, float]:
-        """Wait until they are; seconds from each one's start."""
-        took = {}
-        for name in names:
-            wait(lambda name=name: self.is_ready(name) or self.ended(name), READY, f"{name} is ready")
-            if self.ended(name):
-                raise RuntimeError(f"{name} ended: {last_line(self.runners[name])}")
-            took[name] = round(time.monotonic() - self.started[name], 1)
-        return took
-
-    def is_ready(self, name: str) -> bool:
-        """Whether its /readyz is 200."""
-        return self.runners[name].get("/readyz")[0] == 200
-
-    def ended(self, name: str) -> bool:
-        """Whether its runner is gone."""
-        return self.runners[name].process.poll() is not None
-
-    def stop(self) -> dict[str, int]:
-        """SIGTERM to all, frontends first, as orchestrators do; the codes."""
-        for runner in reversed(self.runners.values()):
-            if runner.process.poll() is None:
-                runner.signal(signal.SIGTERM)
-        codes = {}
-        for name, runner in self.runners.items():
-            codes[name] = runner.wait(120)
-        return codes
-
-    def close(self) -> None:
-        """Leave nothing behind, and keep the logs."""
-        for runner in self.runners.values():
-            runner.__exit__()
-            runner.log.write_text(runner.text() + "\n")  # type: ignore[attr-defined]
-
-
-def python() -> list[str]:
-    """The interpreter that holds the runner's own packages."""
-    import sys
-
-    return [sys.executable]
-
-
-@contextmanager
-def deployment(out: Path, gpus: list[str], **settings: str) -> Iterator[Deployment]:
-    """A deployment that is gone at the end."""
-    made = Deployment(out, gpus, **settings)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
-def wait(condition: Any, limit: float, what: str) -> float:
-    """Seconds until `condition` was true; TimeoutError after `limit`."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > limit:
-            raise TimeoutError(f"not within {limit:g} s: {what}")
-        time.sleep(0.05)
-    return round(time.monotonic() - began, 1)
-
-
-def last_line(runner: Runner) -> str:
-    """What an engineer reads first."""
-    return next((line for line in reversed(runner.lines) if line.startswith("runner")), "")
-
-
-def scheduler(runner: Runner) -> int:
-    """The pid of a container's first scheduler."""
-    below = [runner.process.pid]
-    for pid in below:
-        below += tree.children(pid)
-    return next(pid for pid in below if tree.title(pid).startswith("sglang::scheduler"))
 
 
 def pair(it: Deployment) -> dict[str, float]:
@@ -187,7 +67,7 @@ def replaced(out: Path, gpus: list[str]) -> dict[str, Any]:
         for gpu, name in enumerate(WORKERS):
             with Clients(it.http, 8) as clients:
                 time.sleep(3)
-                os.kill(it.runners[name].process.pid, signal.SIGKILL)
+                kill_container(it.runners[name])
                 killed = time.monotonic()
                 it.runners[name].wait(30)
                 time.sleep(2)
@@ -214,7 +94,7 @@ def replaced(out: Path, gpus: list[str]) -> dict[str, Any]:
             }
             show(name, found[f"{name} killed, 8 clients"])
             # Once more with nobody asking: the first request is the first that the new worker gets.
-            os.kill(it.runners[name].process.pid, signal.SIGKILL)
+            kill_container(it.runners[name])
             it.runners[name].wait(30)
             it.start(name, name, gpu)
             it.ready(name)
