@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from entrypoint.plan import FrontendProbe
+from entrypoint.plan import FrontendProbe, StoreProbe
 from entrypoint.supervise.probing import Answer, Prober
 from tests.supervise.fake_frontend import Frontend, serving, tokens
 from tests.support.runner import until
@@ -61,7 +62,7 @@ def pinned(request: dict[str, Any]) -> tuple[Any, Any]:
         ((200, tokens(choices=[])), "has no choices"),
         ((200, {}), "has no choices"),
         ((200, "OK"), "has no choices"),
-        ((500, {"message": "bootstrap_info is required"}), "500: .*bootstrap_info"),
+        ((500, {"message": "unknown variant `abort`"}), "500: .*abort"),
         (None, "no answer within 0.2 s"),
     ],
 )
@@ -77,6 +78,33 @@ def test_an_answer_without_tokens_is_none(answer: Any, why: str, prefill: int) -
         assert ("decode's log" in seen.why) == bool(prefill)
         frontend.answer = lambda _: (200, tokens())
         until(lambda: seen.ready, "ready")
+
+
+@pytest.mark.parametrize(
+    "message", ["Prefill router not yet activated", "bootstrap_info is required for disaggregated decode"]
+)
+def test_a_frontend_that_has_not_read_a_prefill_card_is_told_from_one_that_waits(message: str) -> None:
+    """It never will: the runner starts it again, where it can have come to that (the file store)."""
+    frontend = Frontend({"backend": [1], "prefill": [7]}, answer=lambda _: (500, {"message": message}))
+    with watched(frontend, prefill=1) as seen:
+        until(lambda: message in seen.why, "the first answer")
+        assert seen.answers[-1].loading
+        assert "decode's log" not in seen.why, "the address is not what is wrong"
+        frontend.answer = lambda _: (200, tokens())
+        until(lambda: seen.ready, "ready")
+
+
+@pytest.mark.parametrize("registered", [0, 1])
+def test_a_frontend_elsewhere_lacks_only_what_its_store_has(tmp_path: Path, registered: int) -> None:
+    for kind in ("mdc", "instances"):
+        for number in range(registered):
+            key = tmp_path / "v1" / kind / f"dynamo%2Fbackend%2Fgenerate%2F{number}"
+            key.parent.mkdir(parents=True, exist_ok=True)
+            key.write_text("{}")
+    frontend = Frontend({})
+    with watched(frontend, store=StoreProbe(str(tmp_path), backend=1, prefill=0)) as seen:
+        until(lambda: "0 of 1 backend" in seen.why, "a first answer")
+        assert seen.answers[-1].loading == bool(registered)
 
 
 def test_an_error_that_comes_at_once_is_not_asked_for_again_and_again() -> None:
