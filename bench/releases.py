@@ -116,12 +116,12 @@ def versions() -> list[str]:
     return [v for v in reversed(found) if tuple(map(int, v.split(".")[:3])) >= OLDEST]
 
 
-def unpack(project: str, version: str) -> Path:
-    """A directory with the files of `project` that matter, from its wheel."""
-    place = CACHE / "unpacked" / f"{project}-{version}"
+def unpack(project: str, version: str, files: re.Pattern[str] = _WANTED, what: str = "") -> Path:
+    """A directory with the `files` of `project`, which are called `what`, from its wheel."""
+    place = CACHE / "unpacked" / f"{project}-{version}{what}"
     wanted = place.with_name(place.name + ".wanted")
     with alone(place):
-        if not place.exists() or not wanted.exists() or wanted.read_text() != _WANTED.pattern:
+        if not place.exists() or not wanted.exists() or wanted.read_text() != files.pattern:
             shutil.rmtree(place, ignore_errors=True)
             wheels = CACHE / "wheels"
             pattern = f"{project.replace('-', '_')}-{version}-*.whl"
@@ -133,9 +133,9 @@ def unpack(project: str, version: str) -> Path:
             temporary = place.with_name(place.name + ".tmp")
             shutil.rmtree(temporary, ignore_errors=True)
             with zipfile.ZipFile(next(wheels.glob(pattern))) as wheel:
-                wheel.extractall(temporary, [n for n in wheel.namelist() if _WANTED.match(n)])
+                wheel.extractall(temporary, [n for n in wheel.namelist() if files.match(n)])
             temporary.rename(place)
-            wanted.write_text(_WANTED.pattern)
+            wanted.write_text(files.pattern)
     return place
 
 

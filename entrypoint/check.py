@@ -39,6 +39,7 @@ def check(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
     found = [Finding("settings", "ok", f"roles {', '.join(plan.roles)}")]
     found += [Finding("plan", "warning", text) for text in plan.warnings]
     found += [_problem("engine", text, ExitCode.CONFIG) for text in plan.unmet]
+    found += _flashinfer(plan, environ)
     for look in (_run_dir, _model, _sources, _ports, _shared_memory, _locked_memory, _gpus, _imex):
         found += look(plan)
     return found
@@ -104,6 +105,20 @@ def _sources(plan: Plan) -> Iterator[Finding]:
             yield _problem("patch", edit.line, ExitCode.CANTCREAT)
         else:
             yield Finding("patch", "ok", edit.line)
+
+
+def _flashinfer(plan: Plan, environ: Mapping[str, str]) -> Iterator[Finding]:
+    if plan.flashinfer is None:
+        return
+    from entrypoint.flashinfer.for_plan import make_usable
+
+    try:
+        _, lines = make_usable(plan, environ)
+    except RunnerError as error:
+        yield _problem("flashinfer", str(error), error.exit_code)
+        return
+    for line in lines or [f"flashinfer: {plan.flashinfer.package} needs no write"]:
+        yield Finding("flashinfer", "ok", line.removeprefix("flashinfer: "))
 
 
 def _ports(plan: Plan) -> Iterator[Finding]:

@@ -15,7 +15,8 @@ from entrypoint import __version__
 from entrypoint.errors import RunnerError
 
 COMMANDS = (
-    "run", "plan", "check", "probe", "status", "patch", "model", "smoke", "bench", "topology", "demo",
+    "run", "plan", "check", "probe", "status", "patch", "model", "flashinfer", "smoke", "bench", "topology",
+    "demo",
 )  # fmt: skip
 """Every first word that is ours; the entrypoint execs any other one unchanged."""
 
@@ -30,6 +31,7 @@ class Group(click.Group):
 
     late: ClassVar[dict[str, str]] = {
         "bench": "entrypoint.bench.command:bench_group",
+        "flashinfer": "entrypoint.flashinfer.command:flashinfer_group",
         "patch": "entrypoint.patches.command:patch_group",
         "smoke": "entrypoint.smoke_command:smoke_command",
         "topology": "entrypoint.topology_command:topology_command",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from entrypoint.facts import Facts
+from entrypoint.moe_runner import CUTLASS
 from entrypoint.parallelism import padded_width, width_per_rank
-from entrypoint.plan import FileEdit, SourcePatch
-from entrypoint.roles import worker, worker_checks
+from entrypoint.plan import FileEdit, FlashInfer, Process, SourcePatch
+from entrypoint.roles import engine_env, worker, worker_checks
 from entrypoint.roles.context import Context
 from entrypoint.versions import older
 
@@ -65,6 +66,19 @@ def source_patch(ctx: Context) -> SourcePatch | None:
     if s.engine != "sglang" or not ctx.worker_roles or s.modelopt_patch == "off" or directory is None:
         return None
     return SourcePatch(str(PurePosixPath(directory).parent), s.modelopt_patch, s.patch_mode)
+
+
+def flashinfer(ctx: Context, processes: tuple[Process, ...]) -> FlashInfer | None:
+    """The FlashInfer that this container's ranks import."""
+    package = ctx.facts.engine.flashinfer_dir
+    if ctx.settings.engine != "sglang" or not ctx.worker_roles or package is None:
+        return None
+    return FlashInfer(
+        package,
+        ctx.facts.engine.flashinfer_cubin_dir,
+        f"{engine_env.cache(ctx)}/flashinfer-cubin",
+        any(CUTLASS in process.argv for process in processes),
+    )
 
 
 def _width(ctx: Context, role: str) -> str | None:

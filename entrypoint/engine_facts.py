@@ -34,6 +34,8 @@ PACKAGES = {
 """Distribution names as they appear in ``NAME-VERSION.dist-info``."""
 TRANSFER_BACKENDS = ("nixl", "mooncake")
 """Those whose code has been measured: entrypoint/kv_layout_table.py."""
+MODULES = ("sglang", "flashinfer", "flashinfer_cubin")
+"""Packages whose directories are wanted."""
 ASK_TIMEOUT = 20.0
 """Seconds the interpreter gets to answer; a cold network file system is slow."""
 
@@ -48,8 +50,9 @@ for key, names in %r.items():
             break
         except m.PackageNotFoundError:
             pass
-spec = u.find_spec("sglang")
-out["sglang_dir"] = next(iter(spec.submodule_search_locations or ()), None) if spec else None
+for name in %r:
+    spec = u.find_spec(name)
+    out[name + "_dir"] = next(iter(spec.submodule_search_locations or ()), None) if spec else None
 print(json.dumps(out))
 """
 
@@ -68,6 +71,8 @@ def gather(python: str | None, environ: Mapping[str, str], prefix: str = sys.pre
         sglang=found.get("sglang"),
         flashinfer=found.get("flashinfer"),
         sglang_dir=found.get("sglang_dir"),
+        flashinfer_dir=found.get("flashinfer_dir"),
+        flashinfer_cubin_dir=found.get("flashinfer_cubin_dir"),
         binaries=find_binaries(interpreter, environ),
         transfer_code=transfer_code(found.get("sglang_dir")),
     )
@@ -132,7 +137,10 @@ def site_packages(python: str) -> list[Path]:
 
 
 def read_site(directories: Iterable[Path]) -> dict[str, str | None]:
-    """Versions and sglang's directory as `directories` show them; the first directory that has one wins."""
+    """Versions and directories of packages as `directories` show them; the first that has one wins.
+
+    An editable install, which is elsewhere, is looked for only of sglang.
+    """
     found: dict[str, str | None] = {}
     names = {name: key for key, distributions in PACKAGES.items() for name in distributions}
     for directory in directories:
@@ -145,7 +153,10 @@ def read_site(directories: Iterable[Path]) -> dict[str, str | None]:
             key = names.get(re.sub(r"[.-]+", "_", match["name"]).lower()) if match else None
             if match and key is not None:
                 found.setdefault(key, match["version"])
-        for place in (directory, *_linked(directory, entries)) if "sglang_dir" not in found else ():
+        for name in entries.intersection(MODULES):
+            if (directory / name / "__init__.py").is_file():
+                found.setdefault(f"{name}_dir", str(directory / name))
+        for place in _linked(directory, entries) if "sglang_dir" not in found else ():
             if (place / "sglang" / "__init__.py").is_file():
                 found.setdefault("sglang_dir", str(place / "sglang"))
     return found
@@ -169,7 +180,7 @@ def ask(python: str) -> dict[str, str | None]:
     """The same from the interpreter itself; empty when it does not answer."""
     try:
         done = subprocess.run(
-            [python, "-c", _ASK % (PACKAGES,)],
+            [python, "-c", _ASK % (PACKAGES, MODULES)],
             capture_output=True,
             text=True,
             timeout=ASK_TIMEOUT,

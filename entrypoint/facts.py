@@ -43,6 +43,10 @@ class EngineFacts:
     flashinfer: str | None = None
     sglang_dir: str | None = None
     """Directory of the `sglang` package."""
+    flashinfer_dir: str | None = None
+    """Directory of the `flashinfer` package."""
+    flashinfer_cubin_dir: str | None = None
+    """Directory of the `flashinfer_cubin` package."""
     binaries: dict[str, str] = field(default_factory=dict)
     """Found executables by name: etcd, nats-server, nginx."""
     transfer_code: dict[str, str] = field(default_factory=dict)

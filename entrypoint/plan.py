@@ -217,6 +217,20 @@ class SourcePatch:
 
 
 @dataclass(frozen=True)
+class FlashInfer:
+    """The installed FlashInfer, which writes into its own packages."""
+
+    package: str
+    """Directory of the `flashinfer` package."""
+    cubins: str | None
+    """Directory of the `flashinfer_cubin` package; None: not installed."""
+    links: str
+    """Where links to the cubins go when that directory cannot be written."""
+    cutlass: bool
+    """A rank runs its experts with CUTLASS's kernels, whose sources some releases write."""
+
+
+@dataclass(frozen=True)
 class Port:
     """A TCP port that a process of this container will bind."""
 
@@ -284,6 +298,8 @@ class Plan:
     max_restarts: int
     termination_log: str | None
     source_patch: SourcePatch | None = None
+    flashinfer: FlashInfer | None = None
+    """None: no SGLang runs here, or none that has FlashInfer."""
     fresh_dirs: tuple[str, ...] = ()
     """Dynamo's file stores that are this run's own: emptied first, since what an earlier run registered there
     is stale, and kept from expiring while the workers live."""

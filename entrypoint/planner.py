@@ -80,6 +80,7 @@ def build_plan(
         max_restarts=settings.max_restarts,
         termination_log=settings.termination_log,
         source_patch=edits.source_patch(ctx),
+        flashinfer=edits.flashinfer(ctx, processes),
         fresh_dirs=_fresh_dirs(ctx, processes),
         needs_model=uses_model,
         needs_weights=settings.engine == "sglang" and bool(ctx.worker_roles),

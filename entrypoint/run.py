@@ -70,7 +70,8 @@ def _load_and_prepare(load: Callable[[], Loaded]) -> Loaded:
     loaded = load()
     try:
         prepare(loaded.plan)
-        return replace(loaded, plan=with_patched_sources(loaded.plan, loaded.environ))
+        plan = with_patched_sources(loaded.plan, loaded.environ)
+        return replace(loaded, plan=with_flashinfer(plan, loaded.environ))
     except RunnerError as error:
         error.termination_log = loaded.plan.termination_log
         raise
@@ -129,6 +130,16 @@ def with_patched_sources(plan: Plan, environ: Mapping[str, str]) -> Plan:
 
     plan, done = patch(plan, environ)
     lines = [f"patch {edit.line}" for edit in done.edits] if done else []
+    return replace(plan, notes=(*plan.notes, *lines))
+
+
+def with_flashinfer(plan: Plan, environ: Mapping[str, str]) -> Plan:
+    """Let FlashInfer find what it would write into its own packages. CannotWriteError (73)."""
+    if plan.flashinfer is None:
+        return plan
+    from entrypoint.flashinfer.for_plan import make_usable
+
+    plan, lines = make_usable(plan, environ)
     return replace(plan, notes=(*plan.notes, *lines))
 
 

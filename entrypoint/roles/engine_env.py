@@ -73,11 +73,16 @@ def store_variable(ctx: Context) -> str:
     return "DYN_STORE_KV" if ctx.dynamo_older("1.0") else "DYN_DISCOVERY_BACKEND"
 
 
+def cache(ctx: Context) -> str:
+    """The directory of the caches."""
+    return ctx.settings.cache_dir or f"{ctx.settings.run_dir}/cache"
+
+
 def engine(ctx: Context, role: str) -> dict[str, str]:
     """What an SGLang rank gets besides."""
     s = ctx.settings
     env: dict[str, str] = {}
-    base = s.cache_dir or f"{s.run_dir}/cache"
+    base = cache(ctx)
     for name, directory in CACHES.items():
         ctx.add(env, name, f"{base}/{directory}")
     if "HOST_IP" not in ctx.native:

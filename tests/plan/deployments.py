@@ -18,6 +18,8 @@ IMAGE = EngineFacts(
     sglang="0.5.6.post2",
     flashinfer="0.5.3",
     sglang_dir="/sgl-workspace/sglang/python/sglang",
+    flashinfer_dir="/opt/dynamo/venv/lib/python3.12/site-packages/flashinfer",
+    flashinfer_cubin_dir="/opt/dynamo/venv/lib/python3.12/site-packages/flashinfer_cubin",
     binaries={"etcd": "/usr/local/bin/etcd/etcd", "nats-server": "/usr/bin/nats-server"},
 )
 PINNED = Facts(MODEL, IMAGE)

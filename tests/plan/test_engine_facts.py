@@ -41,6 +41,9 @@ def venv(tmp_path: Path) -> Path:
         (site / f"{name}.dist-info").mkdir(parents=True)
     (site / "sglang").mkdir()
     (site / "sglang/__init__.py").touch()
+    (site / "flashinfer").mkdir()
+    (site / "flashinfer/__init__.py").touch()
+    (site / "flashinfer_cubin").mkdir()  # left by an uninstall: no package
     (tmp_path / "venv/pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
     executable(tmp_path / "venv/bin/python3", "#!/bin/sh\necho asked >> $0.asked\nexit 1\n")
     executable(tmp_path / "venv/bin/nats-server")
@@ -51,6 +54,8 @@ def test_versions_are_read_without_starting_the_interpreter(venv: Path) -> None:
     found = engine_facts.gather(str(venv / "bin/python3"), {"PATH": "/nowhere"})
     assert (found.dynamo, found.sglang, found.flashinfer) == ("0.8.1", "0.5.6.post2", "0.5.3")
     assert found.sglang_dir == str(venv / "lib/python3.12/site-packages/sglang")
+    assert found.flashinfer_dir == str(venv / "lib/python3.12/site-packages/flashinfer")
+    assert found.flashinfer_cubin_dir is None
     assert found.binaries["nats-server"] == str(venv / "bin/nats-server")
     assert not (venv / "bin/python3.asked").exists()
 
