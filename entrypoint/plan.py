@@ -14,6 +14,9 @@ from enum import Enum
 from typing import Any
 
 # Words of the plan, for everybody who reads one.
+from entrypoint.plan_edits import FileEdit as FileEdit
+from entrypoint.plan_edits import FlashInfer as FlashInfer
+from entrypoint.plan_edits import SourcePatch as SourcePatch
 from entrypoint.probes import AliveProbe as AliveProbe
 from entrypoint.probes import FrontendProbe as FrontendProbe
 from entrypoint.probes import HttpProbe as HttpProbe
@@ -190,44 +193,6 @@ class JobPlan:
     log_names: Mapping[str, str]
     """By process (and `runner`), the name of its file in `Plan.log_dir`, without suffix."""
     files: tuple[PlannedFile, ...] = ()
-
-
-@dataclass(frozen=True)
-class FileEdit:
-    """A file the runner corrects before anything starts."""
-
-    kind: str
-    """`bos_token_id`, `modelopt` or `glm4_moe_routing`."""
-    path: str
-    """The file as the engine will see it."""
-    reason: str
-    mode: str = ""
-
-
-@dataclass(frozen=True)
-class SourcePatch:
-    """Edits of the installed sglang that are made before its processes start."""
-
-    source_dir: str
-    """The directory that holds the sglang package."""
-    modelopt: str
-    """`pad` or `assert`."""
-    where: str
-    """`auto`, `inplace` or `overlay`."""
-
-
-@dataclass(frozen=True)
-class FlashInfer:
-    """The installed FlashInfer, which writes into its own packages."""
-
-    package: str
-    """Directory of the `flashinfer` package."""
-    cubins: str | None
-    """Directory of the `flashinfer_cubin` package; None: not installed."""
-    links: str
-    """Where links to the cubins go when that directory cannot be written."""
-    cutlass: bool
-    """A rank runs its experts with CUTLASS's kernels, whose sources some releases write."""
 
 
 @dataclass(frozen=True)

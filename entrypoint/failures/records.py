@@ -66,6 +66,15 @@ MODEL: tuple[KnownFailure, ...] = (
         raised=True,
     ),
     known(
+        "flashinfer-cannot-write",
+        r"Failed to generate Cutlass kernels: \[Errno (?:13|30)\]"
+        r"|\[Errno (?:13|30)\] .*/flashinfer(?:_cubin/cubins|/data)/",
+        "FlashInfer writes into its own package, which is read-only or another user's",
+        "build the image with FLASHINFER_ARCHS for this GPU; `glm47-runner check` says more",
+        "flashinfer 0.5.3, jit/fused_moe.py; 0.6.12, jit/cubin_loader.py",
+        raised=True,
+    ),
+    known(
         "invalid-probabilities",
         r"probability tensor contains either [`'\"]?inf[`'\"]?, [`'\"]?nan[`'\"]? or element < 0"
         r"|Detected errors during sampling! NaN in the logits",
