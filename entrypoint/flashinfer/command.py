@@ -40,12 +40,13 @@ def generate_command(generations: tuple[str, ...], python: str | None, source: P
         return
     for generation in generations or kernel_sources.TARGETS:
         try:
-            click.echo(kernel_sources.write(package, generation))
+            written = kernel_sources.write(package, generation)
         except OSError as error:
             raise CannotWriteError(
                 f"cannot write FlashInfer's kernel sources: {place / generation}: {error.strerror}: "
                 f"run this as the owner of {package}, where it is not read-only"
             ) from None
+        click.echo(written)
 
 
 def _installed(python: str | None) -> Path:
