@@ -7,6 +7,7 @@ So every pair of instances that the frontend lists is asked once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -47,7 +48,7 @@ class Warmth:
     sent: int = 0
 
     def due(self, live: Iterable[Pair], now: float) -> list[Pair]:
-        """Pairs to be asked now, in a fixed order; each is to be told to `began`."""
+        """Pairs to be asked now, those of idle workers first; each is to be told to `began`."""
         live = frozenset(live)
         for table in (self._seen, self._tries, self._not_before):
             for gone in table.keys() - live:
@@ -58,7 +59,20 @@ class Warmth:
             start = self._seen.setdefault(pair, now) + self.settle
             if now >= max(start, self._not_before.get(pair, 0.0)):
                 ready.append(pair)
-        return ready[: max(0, AT_ONCE - len(self._flying))]
+        return self._spread(ready, AT_ONCE - len(self._flying))
+
+    def _spread(self, pairs: list[Pair], room: int) -> list[Pair]:
+        """At most `room` of `pairs`, such that few share a worker: its connections are made one by one."""
+        busy = Counter(worker for pair in self._flying for worker in pair)
+        chosen: list[Pair] = []
+        while pairs and len(chosen) < room:
+            pair = min(
+                pairs, key=lambda pair: busy[pair.prefill] * (pair.prefill is not None) + busy[pair.backend]
+            )
+            pairs.remove(pair)
+            chosen.append(pair)
+            busy.update(pair)
+        return chosen
 
     def began(self, pair: Pair, now: float) -> float:
         """A request to `pair` is sent; the seconds that it may take."""

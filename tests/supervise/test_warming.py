@@ -105,6 +105,13 @@ def test_what_another_worker_answered_counts_for_that_one() -> None:
     assert w.due([A, B], 1.0) == [A] and w.cold([A, B]) == [A]
 
 
+def test_idle_workers_come_first() -> None:
+    w = Warmth(patience=15)
+    first = w.due([Pair(p, b) for p in (1, 2, 3) for b in (7, 8, 9)], 0.0)
+    assert len(first) == AT_ONCE
+    assert {p for p, _ in first[:3]} == {1, 2, 3} and {b for _, b in first[:3]} == {7, 8, 9}
+
+
 def test_a_new_worker_settles_first_and_a_lost_one_is_forgotten() -> None:
     w = Warmth(patience=5, settle=1.0)
     assert w.due([A], 0.0) == [] and w.due([A], 1.0) == [A]
