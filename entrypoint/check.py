@@ -124,9 +124,9 @@ def _flashinfer(plan: Plan, environ: Mapping[str, str]) -> Iterator[Finding]:
 def _ports(plan: Plan) -> Iterator[Finding]:
     for port in plan.ports:
         try:
-            with socket.socket() as probe:
+            with socket.socket(socket.AF_INET6 if ":" in port.host else socket.AF_INET) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((port.host, port.number))
+                probe.bind((port.host.strip("[]"), port.number))
         except OSError as error:
             holder = port_holder(port.number)
             by = f" by {holder}" if holder else ""

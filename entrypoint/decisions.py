@@ -11,7 +11,7 @@ from entrypoint.facts import Facts
 from entrypoint.placement import ROLE_ORDER, WORKER_ROLES, Placement
 from entrypoint.plan import Gate, StoreProbe
 from entrypoint.roles import engine_env, frontend, mocker, servers
-from entrypoint.roles.context import Context, Graces, Notebook, bracketed, graces
+from entrypoint.roles.context import ANY6, Context, Graces, Notebook, bracketed, graces
 from entrypoint.settings import Settings
 
 STORES = ("etcd", "file", "mem")
@@ -35,7 +35,7 @@ def decide(
     _check_disaggregation(s, placement, book)
     roles = tuple(r for r in ROLE_ORDER if r in wanted)
     base = Context(
-        settings=s,
+        settings=_hosts(s, placement),
         placement=placement,
         facts=facts,
         native=native,
@@ -71,6 +71,14 @@ def decide(
             server=bool({"etcd", "nats"} & set(roles)),
         ),
     )
+
+
+def _hosts(s: Settings, placement: Placement) -> Settings:
+    """`s`, listening for IPv6 too where this node has such an address, unless somebody said where."""
+    if placement.one_machine or ":" not in (placement.node_address or ""):
+        return s
+    unset = [name for name in ("http_host", "health_host") if name not in s.model_fields_set]
+    return s.model_copy(update=dict.fromkeys(unset, ANY6))
 
 
 def _with(roles: tuple[str, ...], role: str, add: bool) -> tuple[str, ...]:

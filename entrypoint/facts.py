@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from entrypoint.settings import Settings
 
+PROXY_VARIABLES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -59,6 +62,12 @@ class Facts:
 
     model: ModelFacts = ModelFacts()
     engine: EngineFacts = EngineFacts()
+    gpus: tuple[str, int] | None = None
+    """(variable, number): how many GPUs of this node the container was given; None: no variable says it."""
+    proxied: bool = False
+    """The environment names a proxy for HTTP."""
+    no_proxy: str = ""
+    """What the environment says that no proxy is for."""
 
 
 def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True) -> Facts:
@@ -70,4 +79,26 @@ def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True
         from entrypoint.model import read_facts
 
         found = read_facts(settings.model_path)
-    return Facts(found, engine_facts.gather(settings.python, environ))
+    return Facts(
+        found,
+        engine_facts.gather(settings.python, environ),
+        gpus=gpus_given(environ),
+        proxied=any(environ.get(name) for name in PROXY_VARIABLES),
+        no_proxy=",".join(filter(None, (environ.get(name, "").strip(", ") for name in NO_PROXY_VARIABLES))),
+    )
+
+
+def gpus_given(environ: Mapping[str, str]) -> tuple[str, int] | None:
+    """(variable, number) of the GPUs that this container was given, by CUDA's own variable or Slurm's."""
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible:
+        count = 0
+        for word in map(str.strip, visible.split(",")):
+            if not word or word.startswith("-") or word.lower() in ("nodevfiles", "void", "none"):
+                break  # CUDA sees nothing from the first device on that there is not
+            count += 1
+        return "CUDA_VISIBLE_DEVICES", count
+    on_node = environ.get("SLURM_GPUS_ON_NODE", "")
+    if on_node.isascii() and on_node.isdigit():
+        return "SLURM_GPUS_ON_NODE", int(on_node)
+    return None

@@ -8,11 +8,12 @@ the job's node list and the topology settings decide everything (`slurm`).
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrypoint import network as networks
+from entrypoint.network import Network, is_loopback
 from entrypoint.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ LocalAddress = Callable[[str | None, str | None], str | None]
 
 ROLE_ORDER = ("etcd", "nats", "prefill", "decode", "aggregated", "frontend", "nginx")
 WORKER_ROLES = ("prefill", "decode", "aggregated")
+MANY = 256
+"""Nodes of a job that are named as such that no proxy is for, and leaders that are looked up for it."""
 RESOLVER_TRIES = 3
 """How often a name server that is out of reach for the moment is asked."""
 
@@ -46,6 +49,11 @@ class Placement:
     """What is wrong with the variables; the planner reports them with everything else."""
     unmet: tuple[str, ...] = ()
     """What is wrong with this machine: `run` and `check` report it, `plan` only says so."""
+    warnings: tuple[str, ...] = ()
+    gloo_interface: str | None = None
+    """Interface of `node_address`, where this machine's own name would lead Gloo to a loopback."""
+    neighbourhood: tuple[str, ...] = ()
+    """Names, addresses and networks of the deployment, as far as they are known: no proxy is for them."""
     job: slurm.Job | None = None
 
     def name(self, what: str) -> str:
@@ -68,6 +76,7 @@ def in_job(
     settings: Settings,
     local_address: LocalAddress | None = None,
     unresolved: Callable[[str], str | None] | None = None,
+    network: Network | None = None,
 ) -> Placement:
     """The placement of one node of a Slurm job.
 
@@ -90,31 +99,76 @@ def in_job(
     )
     if placed.one_machine:
         return placed
+    network = network or Network()
     head = settings.head_address or topology.head.name
     names = dict.fromkeys([head, node.leader, *(other.name for other in slurm.neighbours(job))])
     unmet = [line for name in names if (line := (unresolved or _unresolved)(name)) is not None]
     # The head's own name may lead to its loopback, so there the way to another node is looked up.
     peer = topology.nodes[-1].name if node is topology.head else head
-    address = (local_address or _local_address)(peer, settings.interface)
+    address = _address(network, local_address, peer, settings.interface)
     if address is None and settings.interface is not None:
         unmet.append(_no_interface(settings.interface))
-    leader = _leader(settings.leader_address, node.rank, address)
-    return replace(placed, leader_address=leader, node_address=address or node.name, unmet=tuple(unmet))
+    placed = replace(placed, node_address=address or node.name, unmet=tuple(unmet))
+    leaders = [other.name for other in topology.nodes if other.rank == 0][:MANY]
+    known = [other.name for other in topology.nodes[:MANY]]
+    known += [found for name in leaders for found in network.addresses(name)]
+    return _in_network(placed, network, known)
 
 
-def _leader(leader: str | None, rank: int, address: str | None) -> str | None:
+def _address(
+    network: Network, given: LocalAddress | None, peer: str | None, interface: str | None
+) -> str | None:
+    return networks.own_address(network, peer, interface) if given is None else given(peer, interface)
+
+
+def _in_network(
+    placed: Placement, network: Network, known: Sequence[str] = (), told: Sequence[str | None] = ()
+) -> Placement:
+    """`placed` with what follows from where names lead on this machine.
+
+    `known`: more names and addresses of the deployment. `told`: further addresses that somebody gave; where
+    one of them is a loopback too, a leader there is no mistake: all ranks are on one machine.
+    """
+    address, leader = placed.node_address, placed.leader_address
+    subnet = None if address is None else network.subnet(address)
+    near = filter(None, (placed.head_address, leader, address, subnet, *known))
+    placed = replace(placed, neighbourhood=tuple(dict.fromkeys(near)))
+    if placed.nnodes == 1:
+        return placed
+    if placed.node_rank and leader is not None and networks.leads_home(network, leader):
+        given = filter(None, (placed.head_address, address, *told))
+        if not (is_loopback(leader) and any(map(is_loopback, given))):
+            placed = replace(placed, unmet=(*placed.unmet, _leader_at_home(placed, network, leader)))
+    placed = replace(placed, leader_address=_leader(network, leader, placed.node_rank, address))
+    if address is None or is_loopback(address) or not networks.own_name_misleads(network):
+        return placed
+    if (interface := network.interface(address)) is not None:
+        return replace(placed, gloo_interface=interface)
+    warning = (
+        f"this machine's own name, {network.name()}, leads to its loopback or nowhere, and no interface "
+        f"has {address}: the ranks may not find each other; set GLM47_INTERFACE"
+    )
+    return replace(placed, warnings=(*placed.warnings, warning))
+
+
+def _leader_at_home(placed: Placement, network: Network, leader: str) -> str:
+    led = "" if is_loopback(leader) else f" ({', '.join(network.addresses(leader))})"
+    return (
+        f"cannot use {placed.name('leader_address')}: {leader}: it leads to this machine's own loopback"
+        f"{led}, and rank {placed.node_rank} is not the leader; give the leader's address, "
+        "or correct /etc/hosts"
+    )
+
+
+def _leader(network: Network, leader: str | None, rank: int, address: str | None) -> str | None:
     """The leader's address; on the leader itself never its name, where that leads to its own loopback.
 
     Debian has such a line (127.0.1.1) in /etc/hosts, and Dynamo would announce the bootstrap server there.
     """
-    own = socket.gethostname().partition(".")[0]
+    own = network.name().partition(".")[0]
     if rank or leader is None or address is None or leader.partition(".")[0] != own:
         return leader
-    try:
-        found = socket.getaddrinfo(leader, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return leader
-    return address if any(is_loopback(str(entry[4][0])) for entry in found) else leader
+    return address if any(map(is_loopback, network.addresses(leader))) else leader
 
 
 def _unresolved(name: str) -> str | None:
@@ -143,6 +197,7 @@ def from_environ(
     environ: Mapping[str, str],
     settings: Settings,
     local_address: LocalAddress | None = None,
+    network: Network | None = None,
 ) -> Placement:
     """The placement that `environ` and `settings` describe.
 
@@ -150,6 +205,7 @@ def from_environ(
     table and sends nothing.
     """
     problems: list[str] = []
+    network = network or Network()
     roles = _roles(settings.role)
     lws = "LWS_GROUP_SIZE" in environ or "LWS_WORKER_INDEX" in environ
     if settings.role == "auto" and lws:
@@ -181,20 +237,25 @@ def from_environ(
 
     address = None
     if roles != ("single",):
-        address = (local_address or _local_address)(settings.head_address or leader, settings.interface)
+        address = _address(network, local_address, settings.head_address or leader, settings.interface)
         if address is None and settings.interface is not None:
             problems.append(_no_interface(settings.interface))
-    return Placement(
+    placed = Placement(
         kind="lws" if lws else "plain",
         roles=roles,
         nnodes=nnodes,
         node_rank=rank,
-        leader_address=_leader(leader, rank, address),
+        leader_address=leader,
         head_address=settings.head_address,
         node_address=address,
         names=names,
         problems=tuple(problems),
     )
+    if placed.one_machine:
+        return placed
+    told = [environ.get(name) for name in ("SGLANG_HOST_IP", "HOST_IP")]
+    store = environ.get("ETCD_ENDPOINTS", "").partition("://")[2].rpartition(":")[0]
+    return _in_network(placed, network, told=(*told, store))
 
 
 def _roles(role: str) -> tuple[str, ...]:
@@ -218,63 +279,3 @@ def _number(environ: Mapping[str, str], name: str, least: int, problems: list[st
         return int(text)
     problems.append(f"cannot use {name}: {text}: give a whole number of at least {least}")
     return least
-
-
-def _local_address(peer: str | None, interface: str | None) -> str | None:
-    """This node's address as `peer` sees it, else as anybody outside would. None: it has none."""
-    if interface is not None:
-        return _interface_address(interface)
-    # Connecting a datagram socket only looks up the route. The two literals are reserved for documentation
-    # and stand for "anywhere outside" when there is no peer to ask for.
-    for target in (peer, "192.0.2.1", "2001:db8::1"):
-        if target is not None and (found := _source_address(target)) is not None:
-            return found
-    return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` leads nowhere but to the machine that reads it."""
-    return host.startswith("127.") or host.strip("[]") in ("::1", "localhost")
-
-
-def _source_address(target: str) -> str | None:
-    """The address from which a packet to `target` would leave; IPv4 first, and never a loopback."""
-    try:
-        found = socket.getaddrinfo(target.strip("[]"), 9, type=socket.SOCK_DGRAM)
-    except OSError:
-        return None
-    for family, kind, protocol, _, address in sorted(found, key=lambda entry: entry[0]):
-        try:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.connect(address)
-                source = str(probe.getsockname()[0])
-        except OSError:
-            continue
-        if not is_loopback(source):
-            return source
-    return None
-
-
-def _interface_address(interface: str) -> str | None:
-    import fcntl
-    import struct
-
-    siocgifaddr = 0x8915
-    request = struct.pack("256s", interface.encode()[:15])
-    try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), siocgifaddr, request)[20:24])
-    except OSError:
-        return _interface_ipv6(interface)
-
-
-def _interface_ipv6(interface: str) -> str | None:
-    """Its first IPv6 address that is valid beyond its link."""
-    try:
-        rows = Path("/proc/net/if_inet6").read_text().splitlines()
-    except OSError:
-        return None
-    for address, _, _, scope, _, name in map(str.split, rows):
-        if name == interface and int(scope, 16) == 0:
-            return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
-    return None

@@ -31,7 +31,7 @@ def build_plan(
     An empty one counts as unset: that is how Compose passes a variable that nobody gave.
     """
     native = {name: value for name, value in native.items() if value}
-    book = Notebook(problems=list(placement.problems), unmet=list(placement.unmet))
+    book = Notebook(list(placement.problems), list(placement.unmet), list(placement.warnings))
     if placement.job is not None:
         book.warnings += placement.job.topology.warnings
     ctx = decide(settings, placement, facts, native, book)
@@ -49,7 +49,7 @@ def build_plan(
     job_part = job.job(ctx, parts)
     ports = [
         *(port for part in parts for port in part.ports),
-        Port("health", settings.health_port, settings.health_host, "health", "GLM47_HEALTH_PORT"),
+        Port("health", settings.health_port, ctx.settings.health_host, "health", "GLM47_HEALTH_PORT"),
     ]
     book.problems += port_conflicts(ports)
     processes = tuple(part.process for part in parts)
@@ -74,7 +74,7 @@ def build_plan(
         run_dir=settings.run_dir,
         log_dir=settings.log_dir,
         log_format=settings.log_format,
-        health_host=settings.health_host,
+        health_host=ctx.settings.health_host,
         health_port=settings.health_port,
         stop_timeout=settings.stop_timeout,
         max_restarts=settings.max_restarts,

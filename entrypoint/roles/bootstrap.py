@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from entrypoint import arguments
-from entrypoint.placement import is_loopback
-from entrypoint.roles.context import ANY, LOOPBACK, Context, bracketed
+from entrypoint.network import is_loopback
+from entrypoint.roles.context import ANY, ANY6, LOOPBACK, Context, bracketed
 from entrypoint.versions import older
 
-ANY6 = "::"
 VARIABLES = ("SGLANG_HOST_IP", "HOST_IP")
 """Where SGLang takes its own address from; the first that is set."""
 FIRST_SGLANG_IPV6, FIRST_DYNAMO_IPV6 = "0.5.10", "0.9.0"

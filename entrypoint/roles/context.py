@@ -13,6 +13,7 @@ from entrypoint.versions import older
 
 LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"
+ANY6 = "::"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,12 @@ class Context:
     @property
     def bind(self) -> str:
         """Where servers listen that other containers may need."""
-        return LOOPBACK if self.one_machine else ANY
+        return LOOPBACK if self.one_machine else self.any
+
+    @property
+    def any(self) -> str:
+        """Every address of the family that this node is reached at; Linux takes IPv4 there too."""
+        return ANY6 if not self.one_machine and ":" in (self.placement.node_address or "") else ANY
 
     @property
     def worker_roles(self) -> tuple[str, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from entrypoint import own_questions
+from entrypoint.facts import NO_PROXY_VARIABLES
 from entrypoint.roles import bootstrap
 from entrypoint.roles.context import LOOPBACK, Context
 
@@ -49,7 +52,22 @@ def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
         if hidden is not None:
             ctx.add(env, name, hidden.get_secret_value())
             secret.add(name)
+    env.update(no_proxy(ctx))
     return env, frozenset(secret & env.keys())
+
+
+def no_proxy(ctx: Context) -> dict[str, str]:
+    """Where the environment has a proxy for HTTP: the deployment itself is reached without it.
+
+    SGLang asks prefill's bootstrap server with a library that uses proxies. What others gave stays.
+    """
+    facts, place = ctx.facts, ctx.placement
+    given = [word for word in map(str.strip, facts.no_proxy.split(",")) if word]
+    if not facts.proxied or "*" in given:
+        return {}
+    stores = [urlsplit(url.split(",")[0]).hostname for url in (ctx.etcd_url, ctx.nats_url) if url]
+    words = dict.fromkeys([*given, "localhost", LOOPBACK, "::1", *place.neighbourhood, *filter(None, stores)])
+    return dict.fromkeys(NO_PROXY_VARIABLES, ",".join(words))
 
 
 def mark_questions(ctx: Context, env: dict[str, str], *, engine: bool) -> None:
@@ -94,6 +112,8 @@ def engine(ctx: Context, role: str) -> dict[str, str]:
     if s.interface is not None and not ctx.one_machine:
         ctx.add(env, "NCCL_SOCKET_IFNAME", s.interface)
         ctx.add(env, "GLOO_SOCKET_IFNAME", s.interface)
+    elif ctx.placement.gloo_interface is not None and "GLOO_SOCKET_IFNAME" not in ctx.native:
+        ctx.add(env, "GLOO_SOCKET_IFNAME", ctx.placement.gloo_interface)
     if s.mnnvl == "on" or (s.mnnvl == "auto" and role == "decode"):
         for name, value in MNNVL.items():
             ctx.add(env, name, value)

@@ -26,7 +26,7 @@ def options(ctx: Context) -> arguments.Options:
     s = ctx.settings
     words: list[str | tuple[str, str]] = []
     if "DYN_HTTP_HOST" not in ctx.native:
-        words.append(("--http-host", s.http_host))
+        words.append(("--http-host", bracketed(s.http_host)))
     if "DYN_HTTP_PORT" not in ctx.native:
         words.append(("--http-port", str(ctx.api_port[0])))
     if "DYN_ROUTER_MODE" not in ctx.native:

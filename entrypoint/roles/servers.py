@@ -22,7 +22,7 @@ def etcd(ctx: Context) -> Part:
         binary(ctx, "etcd", s.etcd_bin, "GLM47_ETCD_BIN"),
         "--name=glm47",
         f"--data-dir={s.etcd_data_dir or s.run_dir + '/etcd'}",
-        f"--listen-client-urls=http://{ctx.bind}:{s.etcd_port}",
+        f"--listen-client-urls=http://{bracketed(ctx.bind)}:{s.etcd_port}",
         f"--advertise-client-urls={advertised}",
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",

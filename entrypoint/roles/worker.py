@@ -78,14 +78,16 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
 def parts(ctx: Context, cwd: str | None) -> list[Part]:
     """The rank of each worker role in this container; several share its GPUs, one after another."""
     base_gpu = 0
-    made = []
+    made, splits = [], []
     for index, role in enumerate(ctx.worker_roles):
         given = options(ctx, role, base_gpu)
         made.append(_part(ctx, role, index, given, cwd))
         if ctx.settings.engine == "sglang":
-            base_gpu += worker_checks.split_of(ctx, role, given).gpus
+            splits.append(worker_checks.split_of(ctx, role, given))
+            base_gpu += splits[-1].gpus
     if ctx.settings.engine == "sglang":
         worker_checks.check_room(ctx, base_gpu)
+        worker_checks.check_given_gpus(ctx, splits)
     return made
 
 
@@ -122,7 +124,7 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
     if rank.leader and ctx.dynamo_older("1.3"):
         # Without it /health and /live of these releases stay 503 for ever.
         ctx.add(env, "DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS", '["generate"]')
-    system_host = LOOPBACK if ctx.one_machine else ANY
+    system_host = ctx.bind
     system_host = ctx.add(env, "DYN_SYSTEM_HOST", system_host)
     reach = LOOPBACK if system_host in (ANY, "::") else system_host
     ready = _probe(ctx, rank, f"http://{reach}:{system}/health")
@@ -223,7 +225,7 @@ def _ports(ctx: Context, rank: Rank) -> list[Port]:
         text = address.rpartition(":")[2]
         label = numbers.label("--dist-init-addr", "GLM47_DIST_INIT_PORT")
         if text.isdigit() and 1 <= int(text) <= 65535:
-            made.append(Port("dist-init", int(text), ANY, rank.role, label))
+            made.append(Port("dist-init", int(text), ctx.any, rank.role, label))
         else:
             ctx.book.problems.append(f"cannot use {label}: {address}: give host:port of the leader")
     return made

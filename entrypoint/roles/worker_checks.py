@@ -113,6 +113,25 @@ def check_room(ctx: Context, gpus: int) -> None:
         )
 
 
+def check_given_gpus(ctx: Context, splits: list[parallelism.Split]) -> None:
+    """What the container was given must hold what this node's ranks take."""
+    if ctx.facts.gpus is None or not splits:
+        return
+    variable, given = ctx.facts.gpus
+    needed = sum(-(-split.gpus // split.nnodes) for split in splits)
+    own = ctx.settings.gpus_per_node
+    if needed > given:
+        ctx.book.problems.append(
+            f"cannot use GLM47_GPUS_PER_NODE: {own}: the ranks of this node take {needed} GPUs, and "
+            f"{variable} gives {given or 'none'}; "
+            + (f"set it to {given}, or give the container {needed}" if given else f"give it {needed}")
+        )
+    elif given > own:
+        ctx.book.warnings.append(
+            f"{variable} gives {given} GPUs, and GLM47_GPUS_PER_NODE is {own}: the others stay idle"
+        )
+
+
 def check_placement(ctx: Context, given: arguments.Options) -> None:
     """The rank must be one of the worker's, and must know its leader."""
     if ctx.one_machine:

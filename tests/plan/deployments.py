@@ -8,6 +8,7 @@ from typing import Any
 
 from entrypoint import placement, planner, slurm
 from entrypoint.facts import EngineFacts, Facts, ModelFacts
+from entrypoint.network import Network
 from entrypoint.plan import Plan
 from entrypoint.settings import Settings
 
@@ -39,6 +40,31 @@ class Container:
     native: Mapping[str, str] = field(default_factory=dict)
     facts: Facts = PINNED
     address: str | None = "10.0.0.7"
+    network: Network = field(default_factory=lambda: Hosts())
+
+
+class Hosts(Network):
+    """A machine called node7 with the address 10.0.0.7/24 on eth7, and what names lead to."""
+
+    def __init__(self, own: str = "10.0.0.7", **others: str) -> None:
+        self._hosts = {"node7": own, **others}
+
+    def name(self) -> str:
+        return "node7"
+
+    def addresses(self, host: str) -> tuple[str, ...]:
+        if host[0].isdigit() or ":" in host:
+            return (host,)
+        return tuple(filter(None, self._hosts.get(host, "").split()))
+
+    def is_own(self, address: str) -> bool:
+        return address in ("10.0.0.7", "fd00::7") or address.startswith("127.") or address == "::1"
+
+    def interface(self, address: str) -> str | None:
+        return "eth7" if address in ("10.0.0.7", "fd00::7") else None
+
+    def subnet(self, address: str) -> str | None:
+        return "10.0.0.0/24" if address == "10.0.0.7" else None
 
 
 def build(container: Container) -> Plan:
@@ -46,7 +72,9 @@ def build(container: Container) -> Plan:
     settings = Settings(**{("ROLE" if k == "role" else k): v for k, v in container.settings.items()})
     if slurm.applies(container.environ, settings):
         return _in_job(container, settings)
-    place = placement.from_environ(container.environ, settings, lambda peer, interface: container.address)
+    place = placement.from_environ(
+        container.environ, settings, lambda peer, interface: container.address, container.network
+    )
     return planner.build_plan(settings, {}, place, container.facts, container.native)
 
 
@@ -57,7 +85,9 @@ def _in_job(container: Container, settings: Settings) -> Plan:
     settings, origins = slurm.with_values(
         settings, origins, slurm.node_values(job, settings), "SLURM job 1234"
     )
-    place = placement.in_job(job, settings, lambda peer, interface: container.address, lambda name: None)
+    place = placement.in_job(
+        job, settings, lambda peer, interface: container.address, lambda name: None, container.network
+    )
     return planner.build_plan(settings, origins, place, container.facts, container.native)
 
 
