@@ -43,7 +43,7 @@ setup-cpu-engine: setup
 	$(BIN)/python -m tests.support.cpu_engine
 
 test-engine: setup-cpu-engine
-	$(BIN)/python -m pytest -m "engine and not releases and not container and not slurm" tests/engine
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "engine and not releases" tests/engine
 
 # The padding edit and FlashInfer on every release on the registry, and the newer CPU engines: 2.5 GB each.
 releases: setup

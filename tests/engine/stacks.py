@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from entrypoint.roles.worker import GENERATE, IN_FLIGHT
 from entrypoint.supervise import tree
+from entrypoint.supervise.asking import samples
 from tests.support import cpu_engine
 from tests.support.cpu_engine import PINNED
-from tests.support.runner import until
-from tests.support.stack import free_ports, run
+from tests.support.node import Node
+from tests.support.runner import Runner, until
+from tests.support.stack import COMMAND, free_ports
 
 START = 240.0
 """Seconds that a start may take: 15 on two free cores, over 100 on busy ones."""
@@ -18,13 +26,31 @@ class Stack:
     """One container's runner on free ports. Use as a context manager."""
 
     def __init__(
-        self, directory: Path, model: Path, role: str, *, release: str = PINNED, **settings: str
+        self,
+        directory: Path,
+        model: Path,
+        role: str,
+        *,
+        release: str = PINNED,
+        gpus: int = 1,
+        node: Node | None = None,
+        **settings: str,
     ) -> None:
-        """`settings` win over the CPU engine's and over the free ports."""
-        ports = self.ports = free_ports() | {k: v for k, v in settings.items() if k.endswith("_PORT")}
-        self.url = f"http://127.0.0.1:{ports['GLM47_HTTP_PORT']}"
-        given = cpu_engine.settings(model, release=release, more=ports | settings | {"ROLE": role})
-        self.runner = run(directory, ("run",), **given)
+        """`node`: where it runs, if not here. `settings` win over the CPU engine's and over free ports."""
+        host = "127.0.0.1" if node is None else node.address
+        given = {
+            "GLM47_RUN_DIR": str(directory),
+            "GLM47_TERMINATION_LOG": f"{directory}.reason",
+            "ROLE": role,
+            **cpu_engine.settings(model, release=release, gpus=gpus),
+            **free_ports(),
+            **settings,
+        }
+        self.ports = {name: value for name, value in given.items() if name.endswith("_PORT")}
+        self.url = f"http://{host}:{given['GLM47_HTTP_PORT']}"
+        command = [COMMAND, "run"] if node is None else node.command(COMMAND, "run")
+        port = int(given["GLM47_HEALTH_PORT"])
+        self.runner = Runner(command, env=given, health_port=port, host=host)
 
     def __enter__(self) -> Stack:
         self.runner.__enter__()
@@ -36,13 +62,45 @@ class Stack:
     def ready(self) -> Stack:
         """Itself, once the runner is ready; a runner that ends instead is a failure with its output."""
         runner = self.runner
-        until(lambda: runner.get("/readyz")[0] == 200 or runner.process.poll() is not None, "ready", START)
-        assert runner.process.poll() is None, runner.text()
+        try:
+            until(
+                lambda: runner.get("/readyz")[0] == 200 or runner.process.poll() is not None, "ready", START
+            )
+            assert runner.process.poll() is None
+        except AssertionError:
+            print(runner.text())
+            raise
         return self
 
     def pids(self, title: str) -> list[int]:
         """Processes below the runner whose title begins with `title`, such as sglang::scheduler."""
         return [pid for pid, name in titles(self.runner.process.pid).items() if name.startswith(title)]
+
+
+@contextmanager
+def asking(stack: Stack, tokens: int = 3000, metrics_of: Stack | None = None) -> Iterator[dict[str, Any]]:
+    """One long request in flight; what became of it. `metrics_of`: where the worker is, if elsewhere."""
+    ended: dict[str, Any] = {}
+
+    def request() -> None:
+        try:
+            ended["answer"] = cpu_engine.greedy(stack.url, ["abc"], tokens=tokens, timeout=90)
+        except Exception as error:
+            ended["error"] = error
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    page = f"http://127.0.0.1:{(metrics_of or stack).ports['GLM47_SYSTEM_PORT']}/metrics"
+    until(lambda: flying(page) >= 1, "a request is in flight")
+    yield ended
+    thread.join(100)
+    assert ended, "the request goes on after its worker has ended"
+
+
+def flying(page: str) -> float:
+    """Requests that a worker has and has not answered, by its metrics."""
+    with urllib.request.urlopen(page, timeout=5) as answer:
+        return samples(answer.read().decode(), (IN_FLIGHT,), GENERATE)[0] or 0.0
 
 
 def titles(root: int) -> dict[int, str]:

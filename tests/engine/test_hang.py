@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.engine.stacks import Stack
-from tests.support import cpu_engine
+from tests.engine.stacks import Stack, asking
 from tests.support.cpu_engine.shim.faults import BLOCK, SPIN
 from tests.support.runner import free_port, until
 from tests.support.stack import free_ports
@@ -43,36 +40,6 @@ class Fault:
         """It ended in time, with 75 and a reason like this."""
         assert self.unready <= UNREADY and self.end <= END
         assert self.code == 75 and re.search(reason, self.reason), self.reason
-
-
-@contextmanager
-def asking(stack: Stack, tokens: int = 3000, metrics_of: Stack | None = None) -> Iterator[dict[str, Any]]:
-    """One long request in flight; what became of it. `metrics_of`: where the worker is, if elsewhere."""
-    ended: dict[str, Any] = {}
-
-    def request() -> None:
-        try:
-            ended["answer"] = cpu_engine.greedy(stack.url, ["abc"], tokens=tokens, timeout=90)
-        except Exception as error:
-            ended["error"] = error
-
-    thread = threading.Thread(target=request)
-    thread.start()
-    page = f"http://127.0.0.1:{(metrics_of or stack).ports['GLM47_SYSTEM_PORT']}/metrics"
-    until(lambda: flying(page) >= 1, "a request is in flight")
-    yield ended
-    thread.join(100)
-    assert ended, "the request goes on after its worker has ended"
-
-
-def flying(page: str) -> float:
-    import urllib.request
-
-    from entrypoint.roles.worker import GENERATE, IN_FLIGHT
-    from entrypoint.supervise.asking import samples
-
-    with urllib.request.urlopen(page, timeout=5) as answer:
-        return samples(answer.read().decode(), (IN_FLIGHT,), GENERATE)[0] or 0.0
 
 
 def single(directory: Path, model: Path, release: str, **settings: str) -> Stack:

@@ -15,6 +15,8 @@ from tests.engine.stacks import START, Stack
 from tests.support.cpu_engine import greedy
 from tests.support.runner import free_port, until
 
+pytestmark = pytest.mark.xdist_group("replaced")
+
 FIRST = 1.0
 """Seconds that a client's first request to a replaced worker may take once the frontend is ready again."""
 

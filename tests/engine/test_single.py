@@ -12,6 +12,8 @@ from tests.engine.stacks import Stack
 from tests.support.cpu_engine import greedy
 from tests.support.cpu_engine.model import WORDS
 
+pytestmark = pytest.mark.xdist_group("single")
+
 
 @pytest.fixture(scope="module")
 def single(release: str, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:

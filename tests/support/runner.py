@@ -65,11 +65,12 @@ class Runner:
         command: list[str],
         env: dict[str, str] | None = None,
         health_port: int = 0,
+        host: str = "127.0.0.1",
         read: bool = True,
         cwd: Path | str = ROOT,
         **popen: Any,
     ) -> None:
-        self.health_port = health_port
+        self.health_port, self.host = health_port, host
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             command,
@@ -144,7 +145,7 @@ class Runner:
 
     def get(self, path: str) -> tuple[int, Any]:
         """GET a page of the health endpoint: code and JSON body (or text)."""
-        url = f"http://127.0.0.1:{self.health_port}{path}"
+        url = f"http://{self.host}:{self.health_port}{path}"
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 code, body = answer.status, answer.read().decode()

@@ -12,10 +12,9 @@ import random
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
 
 from tests.support.cpu_engine.install import PINNED, engine_python
 from tests.support.cpu_engine.model import WORDS, make_model
@@ -43,16 +42,11 @@ ARGUMENTS = (
 
 
 def settings(
-    model: Path | str,
-    *,
-    release: str = PINNED,
-    gpus: int = 1,
-    extra_args: str = "",
-    more: Mapping[str, str] = MappingProxyType({}),
+    model: Path | str, *, release: str = PINNED, gpus: int = 1, extra_args: str = ""
 ) -> dict[str, str]:
     """The environment with which a runner starts the CPU engine; roles, ports and addresses are the caller's.
 
-    `gpus`: ranks of this node. `extra_args`: more for GLM47_EXTRA_ARGS. `more` wins over what is made here.
+    `gpus`: ranks of this node. `extra_args`: more for GLM47_EXTRA_ARGS.
     """
     made = {
         "PYTHONPATH": str(SHIM),
@@ -74,7 +68,7 @@ def settings(
     if release == "0.5.23":
         # With overlap, its prefill scheduler makes a CUDA event.
         made["GLM47_PREFILL_EXTRA_ARGS"] = "--disable-overlap-schedule"
-    return made | dict(more)
+    return made
 
 
 def prompts(lengths: Sequence[int] = (3, 20, 60, 150, 300), seed: int = 7) -> list[str]:

@@ -1,0 +1,59 @@
+"""A second machine: a network namespace with an address of its own, and a cable to this one.
+
+Its loopback is not ours: what listens on 127.0.0.1 there is out of reach here. Takes root and iproute2.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Node:
+    """The other machine, and both ends of the cable."""
+
+    name: str
+    address: str
+    interface: str
+    here: str
+    """This machine's address on the cable."""
+    interface_here: str
+
+    def command(self, *words: str) -> list[str]:
+        """`words` as a command line that runs there."""
+        return ["ip", "netns", "exec", self.name, *words]
+
+
+@contextmanager
+def second_node() -> Iterator[Node]:
+    """The node, until it is left. Skips the test where that takes more rights than there are."""
+    if os.getuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("a network namespace takes root and iproute2")
+    number = os.getpid() % 250 + 2
+    name = f"glm47-{os.getpid()}"
+    node = Node(name, f"10.147.{number}.2", f"n{os.getpid()}", f"10.147.{number}.1", f"h{os.getpid()}")
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True)
+
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", node.interface_here, "type", "veth", "peer", "name", node.interface, "netns", name)
+        ip("address", "add", f"{node.here}/30", "dev", node.interface_here)
+        ip("link", "set", node.interface_here, "up")
+        for words in (
+            ("address", "add", f"{node.address}/30", "dev", node.interface),
+            ("link", "set", node.interface, "up"),
+            ("link", "set", "lo", "up"),
+        ):
+            ip("-n", name, *words)
+        yield node
+    finally:
+        ip("netns", "delete", name)
