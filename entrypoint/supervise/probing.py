@@ -31,7 +31,7 @@ LOADING = 5.0
 """Between questions to an engine that has answered 503: it is still loading."""
 WATCH = 2.0
 """Between questions to what has been ready."""
-RESTLESS = 0.25
+RESTLESS = 0.5
 """Between questions to a frontend that lacks workers, or whose new workers have not answered yet."""
 MISSES = 2
 """Failures in a row before something that was ready is called not ready."""

@@ -18,7 +18,7 @@ from tests.support.runner import free_port, until
 pytestmark = pytest.mark.xdist_group("replaced")
 
 FIRST = 1.0
-"""Seconds that a client's first request to a replaced worker may take once the frontend is ready again."""
+"""Seconds by which a client's first request to a replaced worker may be slower than its next one."""
 
 
 class Deployment:
@@ -34,6 +34,7 @@ class Deployment:
             "GLM47_ETCD_PORT": str(free_port()),
             "GLM47_NATS_PORT": str(free_port()),
             "GLM47_BOOTSTRAP_PORT": str(free_port()),
+            "GLM47_NATS_MONITOR_PORT": str(free_port()),
         }
         self.stacks: dict[str, Stack] = {}
         self.lives = 0
@@ -70,6 +71,12 @@ def deployment(release: str, model: Path, tmp_path_factory: pytest.TempPathFacto
         made.close()
 
 
+def seconds(url: str, asked: list[str], right: list[str]) -> float:
+    began = time.monotonic()
+    assert greedy(url, asked) == right
+    return time.monotonic() - began
+
+
 def test_it_answers(deployment: Deployment, asked: list[str], right: list[str]) -> None:
     assert greedy(deployment.stacks["frontend"].url, asked) == right
     assert "first tokens after" in deployment.stacks["frontend"].runner.text()
@@ -85,14 +92,12 @@ def test_the_first_request_after_a_replacement_is_quick(
     before = len(frontend.runner.lines)
     deployment.start(role)
     until(deployment.frontend_ready, "the frontend is ready again", START)
-    began = time.monotonic()
-    assert greedy(frontend.url, asked[:1]) == right[:1]
-    took = time.monotonic() - began
+    took = [seconds(frontend.url, asked[:1], right[:1]) for _ in range(2)]
     said = [line for line in frontend.runner.lines[before:] if line.startswith("runner")]
-    print("\n".join([f"first request after the replaced {role}: {took:.2f} s", *said]))
+    print("\n".join([f"requests after the replaced {role}: {took[0]:.2f} s, {took[1]:.2f} s", *said]))
     assert any(f"a new {role} worker is listed" in line for line in said)
     assert any("first tokens after" in line for line in said)
-    assert took < FIRST
+    assert took[0] < took[1] + FIRST
     assert greedy(frontend.url, asked) == right
 
 
