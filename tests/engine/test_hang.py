@@ -1,161 +1,156 @@
-"""Engines that live and do not get on, at the real pace: 10 s to not ready, 40 s to the end."""
+"""Engines that live and do not get on: found, named and ended; and those that only look so, left alone.
+
+One test keeps the real limits, 10 s to not ready and 40 s to the end; the others have shorter ones.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.engine.stacks import Stack, asking
+from tests.engine.stacks import Stack, asking, flying
+from tests.support import cpu_engine
 from tests.support.cpu_engine.shim.faults import BLOCK, SPIN
-from tests.support.runner import free_port, until
+from tests.support.runner import Runner, free_port, until
 from tests.support.stack import free_ports
 
 UNREADY, END = 15.0, 60.0
-"""Seconds from the fault within which the worker must be not ready, and its container over."""
-SCHEDULER, DETOKENIZER = "sglang::scheduler", "sglang::detokenizer"
+"""Seconds from the fault within which, with the real limits, a worker is not ready and its container over."""
+FAULTS = {"CPU_ENGINE_FAULTS": "1"}
+SOON = FAULTS | {"GLM47_HANG_UNREADY": "4", "GLM47_HANG_TIMEOUT": "10"}
+SCHEDULER = "sglang::scheduler"
 
 
-class Fault:
-    """What became of a runner after a fault: seconds to not ready and to the end, code and last line."""
-
-    def __init__(self, stack: Stack, began: float) -> None:
-        runner = stack.runner
-        until(lambda: runner.get("/readyz")[0] != 200, "not ready", UNREADY + 5)
-        self.unready = time.monotonic() - began
-        self.code = runner.wait(END + 10)
-        self.end = time.monotonic() - began
-        self.reason = runner.lines[-1]
-        print(
-            f"not ready after {self.unready:.1f} s, over after {self.end:.1f} s, {self.code}: {self.reason}"
-        )
-
-    def is_hang(self, reason: str) -> None:
-        """It ended in time, with 75 and a reason like this."""
-        assert self.unready <= UNREADY and self.end <= END
-        assert self.code == 75 and re.search(reason, self.reason), self.reason
+def ends_with(runner: Runner, code: int, reason: str, deadline: float = END) -> None:
+    """The runner ends like this."""
+    assert runner.wait(deadline) == code, runner.text()
+    print(runner.lines[-1])
+    assert re.search(reason, runner.lines[-1]), runner.lines[-1]
 
 
-def single(directory: Path, model: Path, release: str, **settings: str) -> Stack:
-    settings = {"CPU_ENGINE_FAULTS": "1"} | settings
-    return Stack(directory / "run", model, "single", release=release, **settings)
-
-
-@pytest.mark.parametrize(
-    ("title", "signum", "busy", "reason"),
-    [
-        (SCHEDULER, signal.SIGSTOP, False, r"sglang::scheduler \(pid \d+\) is stopped by a signal"),
-        (SCHEDULER, SPIN, True, r"sglang::scheduler \(pid \d+\) spins with 1 request without an answer"),
-        (SCHEDULER, BLOCK, True, r"sglang::scheduler \(pid \d+\) waits in futex\S* with 1 request"),
-        (DETOKENIZER, signal.SIGSTOP, True, r"sglang::detokenizer \(pid \d+\) is stopped by a signal"),
-    ],
-    ids=["stopped, idle", "spins", "blocked", "detokenizer stopped"],
-)
-def test_a_worker_that_does_not_get_on_ends_with_75(
-    tmp_path: Path, model: Path, release: str, title: str, signum: int, busy: bool, reason: str
+def test_the_innocent_are_left_alone_and_a_stopped_one_is_not(
+    tmp_path: Path, model: Path, release: str
 ) -> None:
-    with single(tmp_path, model, release) as stack:
-        (pid,) = stack.ready().pids(title)
-        if not busy:
-            os.kill(pid, signum)
-            Fault(stack, time.monotonic()).is_hang(reason)
-            return
-        with asking(stack) as request:
-            os.kill(pid, signum)
-            Fault(stack, time.monotonic()).is_hang(reason)
-        assert "error" in request
-
-
-def test_one_that_goes_on_in_time_is_ready_again(tmp_path: Path, model: Path, release: str) -> None:
-    """And so is one that has been idle for longer than any limit, and one whose first request takes 60 s."""
-    slow = {"CPU_ENGINE_SLOW_FIRST": "60"}
-    with single(tmp_path, model, release, **slow) as stack:
+    slow = SOON | {"CPU_ENGINE_SLOW_FIRST": "25"}
+    with Stack(tmp_path / "run", model, "single", release=release, **slow) as stack:
+        # Its first request takes far longer than any limit, with nothing to be seen but a busy scheduler.
         runner = stack.ready().runner
-        lines = "\n".join(runner.lines)
-        assert float(re.findall(r"runner +\| ready after ([\d.]+) s", lines)[0]) > 60
-        assert "not ready any more" not in lines and "hangs" not in lines
+        began, answered = (float(runner.wait_for(rf"runner +\| {name} is ready after ").split()[-2])
+                           for name in ("aggregated", "frontend"))  # fmt: skip
+        assert answered > 20, (began, answered)
+        assert not any("not ready any more" in line for line in runner.lines)
+        # It stands still for less than its time.
         (pid,) = stack.pids(SCHEDULER)
         with asking(stack, tokens=600) as request:
             os.kill(pid, signal.SIGSTOP)
-            until(lambda: runner.get("/readyz")[0] == 503, "not ready", UNREADY)
+            until(lambda: runner.get("/readyz")[0] == 503, "not ready")
             assert "is stopped by a signal" in runner.status_of("aggregated")["why"]
             os.kill(pid, signal.SIGCONT)
-            until(lambda: runner.get("/readyz")[0] == 200, "ready again", UNREADY)
+            until(lambda: runner.get("/readyz")[0] == 200, "ready again")
         assert "answer" in request, request
-        quiet = time.monotonic() + 60
-        until(lambda: runner.get("/readyz")[0] != 200 or time.monotonic() > quiet, "a minute has passed", 70)
+        # It has nothing to do.
+        quiet = time.monotonic() + 20
+        until(lambda: time.monotonic() > quiet or runner.get("/readyz")[0] != 200, "time has passed", 30)
         assert runner.get("/readyz")[0] == 200
+        os.kill(pid, signal.SIGSTOP)
+        ends_with(runner, 75, r"aggregated hangs: its process sglang::scheduler \(pid \d+\) is stopped")
 
 
-def test_a_frontend_whose_worker_hangs_is_not_ready(tmp_path: Path, model: Path, release: str) -> None:
-    """Of another container: it asks the runner beside its worker, 127.0.0.2 here, on its own health port."""
-    store = {"GLM47_DISCOVERY": "file", "DYN_FILE_KV": str(tmp_path / "store"), "CPU_ENGINE_FAULTS": "1"}
-    store["GLM47_HEALTH_PORT"] = str(free_port())
-    far = {"GLM47_HEALTH_HOST": "127.0.0.2", "SGLANG_HOST_IP": "127.0.0.2", "DYN_TCP_RPC_HOST": "127.0.0.2"}
-    worker = Stack(tmp_path / "worker", model, "aggregated", release=release, **store, **far)
-    near = {"GLM47_HEALTH_HOST": "127.0.0.1", "DYN_TCP_RPC_HOST": "127.0.0.1"}
-    with worker, Stack(tmp_path / "frontend", model, "frontend", release=release, **store, **near) as front:
-        front.ready()
+def test_a_worker_that_spins_and_the_frontend_of_another_container(
+    tmp_path: Path, model: Path, release: str
+) -> None:
+    """With the real limits. The frontend asks the runner beside its worker: on 127.0.0.2, the same port."""
+    both = FAULTS | {"GLM47_DISCOVERY": "file", "DYN_FILE_KV": str(tmp_path / "store")}
+    both["GLM47_HEALTH_PORT"] = str(free_port())
+    far = dict.fromkeys(("GLM47_HEALTH_HOST", "SGLANG_HOST_IP", "DYN_TCP_RPC_HOST"), "127.0.0.2")
+    near = dict.fromkeys(("GLM47_HEALTH_HOST", "DYN_TCP_RPC_HOST"), "127.0.0.1")
+    worker = Stack(tmp_path / "worker", model, "aggregated", release=release, **both, **far)
+    with worker, Stack(tmp_path / "frontend", model, "frontend", release=release, **both, **near) as front:
+        asked = front.ready().runner
         (pid,) = worker.pids(SCHEDULER)
         with asking(front, metrics_of=worker):
             began = time.monotonic()
             os.kill(pid, SPIN)
-            until(lambda: front.runner.get("/readyz")[0] == 503, "the frontend is not ready", 20)
+            worker.runner.wait_for("aggregated is not ready any more", UNREADY)
+            print(f"the worker is not ready after {time.monotonic() - began:.1f} s")
+            until(lambda: asked.get("/readyz")[0] == 503, "the frontend is not ready")
             print(f"the frontend is not ready after {time.monotonic() - began:.1f} s")
-            why = front.runner.status_of("frontend")["why"]
+            why = asked.status_of("frontend")["why"]
             assert why.startswith("none of its backend workers is ready: 127.0.0.2: its process"), why
-            assert worker.runner.wait(END) == 75
+            reason = r"aggregated hangs: its process sglang::scheduler \(pid \d+\) spins with 1 request"
+            ends_with(worker.runner, 75, reason, END - (time.monotonic() - began))
+            print(f"the worker's container is over after {time.monotonic() - began:.1f} s")
 
         def delisted() -> bool:
-            code, body = front.runner.get("/readyz")
-            assert code == 503, "ready, without a worker"
+            code, body = asked.get("/readyz")
+            assert code == 503, "ready without a worker"
             return "0 of 1 backend" in str(body)
 
-        until(delisted, "its worker is not listed any more", 30)
+        until(delisted, "the worker is not listed any more", 30)
 
 
-@contextmanager
-def two_nodes(tmp_path: Path, model: Path, release: str) -> Iterator[tuple[Stack, Stack, Stack]]:
-    """Leader and follower of one worker with two ranks, at 127.0.0.1 and 127.0.0.2, and a frontend."""
-    ports = free_ports()
-    common = {
-        "CPU_ENGINE_FAULTS": "1", "GLM47_NNODES": "2", "GLM47_LEADER_ADDRESS": "127.0.0.1", "GLM47_TP": "2",
-        "GLM47_DISCOVERY": "file", "DYN_FILE_KV": str(tmp_path / "store"), "DYN_STORE_KV": "file",
-        "GLM47_DIST_INIT_PORT": ports["GLM47_DIST_INIT_PORT"],
+@pytest.mark.parametrize(
+    ("role", "fault", "words"),
+    [("prefill", SPIN, "spins"), ("decode", BLOCK, r"waits in \S+")],
+    ids=["prefill spins", "decode is blocked"],
+)
+def test_of_prefill_and_decode_the_one_that_hangs_is_named(
+    tmp_path: Path, model: Path, release: str, role: str, fault: int, words: str
+) -> None:
+    """Both have a request and answer nothing."""
+    roles = "etcd,nats,prefill,decode,frontend"
+    with Stack(tmp_path / "run", model, roles, release=release, gpus=2, **SOON) as stack:
+        runner = stack.ready().runner
+        main = runner.status_of(role)["pid"]
+        (pid,) = [pid for pid in stack.pids(SCHEDULER) if parent(pid) == main]
+        pages = [f"http://127.0.0.1:{int(stack.ports['GLM47_SYSTEM_PORT']) + n}/metrics" for n in (0, 1)]
+        os.kill(pid, fault)
+        threading.Thread(target=ask_in_vain, args=(stack,), daemon=True).start()
+        until(lambda: flying(pages[role == "decode"]), "it has the request")
+        ends_with(
+            runner, 75, rf"{role} hangs: its process sglang::scheduler \(pid {pid}\) {words} with 1 req"
+        )
+        other = "prefill" if role == "decode" else "decode"
+        assert not any(f"{other} is not ready any more" in line for line in runner.lines)
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def ask_in_vain(stack: Stack) -> None:
+    try:
+        cpu_engine.greedy(stack.url, ["abc"], timeout=90)
+    except (OSError, cpu_engine.RefusedError):
+        return
+
+
+def test_a_stopped_follower_is_named_by_its_own_runner_and_lost_to_its_leader(
+    tmp_path: Path, model: Path, release: str
+) -> None:
+    """Two nodes, 127.0.0.1 and 127.0.0.2, of one rank each; not under Slurm, where each asks the other."""
+    both = SOON | {
+        "GLM47_NNODES": "2", "GLM47_LEADER_ADDRESS": "127.0.0.1", "GLM47_TP": "2", "GLM47_DISCOVERY": "file",
+        "DYN_FILE_KV": str(tmp_path / "store"), "GLM47_DIST_INIT_PORT": free_ports()["GLM47_DIST_INIT_PORT"],
     }  # fmt: skip
 
     def rank(number: int) -> Stack:
         address = dict.fromkeys(("SGLANG_HOST_IP", "DYN_TCP_RPC_HOST"), f"127.0.0.{number + 1}")
-        more = common | address | {"GLM47_NODE_RANK": str(number)}
+        more = both | address | {"GLM47_NODE_RANK": str(number)}
         return Stack(tmp_path / f"rank{number}", model, "aggregated", release=release, **more)
 
     with rank(0) as leader, rank(1) as follower:
         leader.ready()
-        follower.ready()
-        frontend = {k: v for k, v in common.items() if k.startswith(("GLM47_DISCOVERY", "DYN_"))}
-        frontend |= {"DYN_TCP_RPC_HOST": "127.0.0.1", "GLM47_HEAD_ADDRESS": "127.0.0.1"}
-        with Stack(tmp_path / "frontend", model, "frontend", release=release, **frontend) as front:
-            yield leader, follower, front.ready()
-
-
-def test_a_stopped_follower_ends_its_container(tmp_path: Path, model: Path, release: str) -> None:
-    with two_nodes(tmp_path, model, release) as (_, follower, _front):
-        (pid,) = follower.pids(SCHEDULER)
+        (pid,) = follower.ready().pids(SCHEDULER)
         os.kill(pid, signal.SIGSTOP)
-        Fault(follower, time.monotonic()).is_hang(r"sglang::scheduler_TP1 \(pid \d+\) is stopped")
-
-
-def test_a_leader_names_the_lost_follower(tmp_path: Path, model: Path, release: str) -> None:
-    with two_nodes(tmp_path, model, release) as (leader, follower, _front):
-        (pid,) = follower.pids(SCHEDULER)
-        os.kill(pid, signal.SIGKILL)
-        assert follower.runner.wait(30) == 137
-        assert "sglang::scheduler_TP1" in follower.runner.lines[-1]
-        assert leader.runner.wait(30) == 76, leader.runner.text()
-        assert re.search(r"lost the rank at 127\.0\.0\.\d of its worker", leader.runner.lines[-1])
+        stopped = r"aggregated hangs: its process sglang::scheduler_TP1 \(pid \d+\) is stopped by a signal"
+        ends_with(follower.runner, 75, stopped)
+        ends_with(
+            leader.runner, 76, r"aggregated lost the rank at 127\.0\.0\.\d of its worker: see that node"
+        )
