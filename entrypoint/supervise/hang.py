@@ -20,6 +20,9 @@ STILL = 0.02
 ROUNDS = 5.0
 """Waits a second from which on a thread that is busy surely goes round its loop: a scheduler of several ranks
 waits for the others on every round. One that spins waits a few times at most, for Python's lock."""
+SPUN = 1.0
+"""Seconds of processor time that a thread must have spent spinning to be accused of it: on a machine that has
+too much to do, a few looks in a row may miss what it does in the kernel."""
 HELPERS = 0.05
 """Processes below the engine that take a larger share of the time than this work: they compile."""
 POLLS = "nanosleep"
@@ -108,6 +111,9 @@ class Detector:
     """Looks in a row in which requests waited, none was answered, and nothing excused that."""
     _did: dict[int, str] = field(default_factory=dict)
     """What each process did last."""
+    _last: Stuck | None = None
+    _began: Look | None = None
+    """The last look before these."""
 
     @property
     def suspects(self) -> bool:
@@ -116,6 +122,10 @@ class Detector:
 
     def look(self, look: Look) -> Stuck | None:
         """Take a look in; the finding when the engine does not get on now."""
+        self._last = self._judge(look)
+        return self._last
+
+    def _judge(self, look: Look) -> Stuck | None:
         before, self._before = self._before, look
         stopped = [thread for thread in look.threads if thread.state == STOPPED]
         self._stopped = self._stopped + 1 if stopped else 0
@@ -127,14 +137,16 @@ class Detector:
         if look.requests is None:
             # It has not told: no news in either direction.
             self._before = replace(look, requests=before.requests)
-            return self._stuck(look) if self._unanswered else None
+            return self._last if self._unanswered else None
         did = {t.pid: doing_of(was, t) for was, t in _pairs(before, look)}
         if not self._waits_in_vain(before.requests, look.requests, before, look, did):
             self._unanswered = 0
             return None
+        if self._unanswered == 0:
+            self._began = before
         self._unanswered += 1
         self._did = did
-        return self._stuck(look)
+        return self._stuck(look) if not self.waits_for_others or self._evidence(look) else None
 
     def _waits_in_vain(
         self, was: Requests | None, now: Requests, before: Look, look: Look, did: dict[int, str]
@@ -150,6 +162,20 @@ class Detector:
         if any(POLLS in thread.where for thread in schedulers):
             return False
         return not self.waits_for_others or any(did.get(t.pid) in ("still", "spins") for t in schedulers)
+
+    def _evidence(self, look: Look) -> bool:
+        """Whether a scheduler is still, or has spun for long enough."""
+        assert self._began is not None
+        spun = {
+            now.pid: now.user - was.user
+            for was, now in _pairs(self._began, look)
+            if self._did.get(now.pid) == "spins"
+        }
+        return any(
+            self._did.get(thread.pid) == "still" or spun.get(thread.pid, 0.0) >= SPUN
+            for thread in look.threads
+            if thread.schedules
+        )
 
     def _stuck(self, look: Look) -> Stuck:
         """Of several schedulers the one is named that spins or waits where the others run."""
