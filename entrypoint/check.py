@@ -39,8 +39,9 @@ def check(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
     found = [Finding("settings", "ok", f"roles {', '.join(plan.roles)}")]
     found += [Finding("plan", "warning", text) for text in plan.warnings]
     found += [_problem("engine", text, ExitCode.CONFIG) for text in plan.unmet]
+    found += _run_dir(plan)
     found += _flashinfer(plan, environ)
-    for look in (_run_dir, _model, _sources, _ports, _shared_memory, _locked_memory, _gpus, _imex):
+    for look in (_model, _sources, _ports, _shared_memory, _locked_memory, _gpus, _imex):
         found += look(plan)
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,8 +49,9 @@ def _try_workspaces(plan: Plan, environ: Mapping[str, str]) -> None:
         try:
             Path(base).mkdir(parents=True, exist_ok=True)
             for place in (Path(base), Path(base, ".cache"), Path(base, ".cache", "flashinfer")):
-                if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
-                    raise PermissionError(0, f"uid {os.getuid()} may not write {place}")
+                if place.is_dir():
+                    with tempfile.TemporaryFile(dir=place):
+                        pass
         except OSError as error:
             raise CannotWriteError(
                 f"cannot write {WORKSPACE}: {base}: {error.strerror}: FlashInfer compiles there: give "

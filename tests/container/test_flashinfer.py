@@ -25,7 +25,7 @@ SOURCES = f"{SITE}/flashinfer/data/csrc/nv_internal/tensorrt_llm/cutlass_instant
 ENV = {
     "ROLE": "aggregated", "GLM47_ENGINE": "sglang", "GLM47_MODEL_PATH": DEMO_MODEL, "GLM47_PYTHON": ENGINE,
     "GLM47_QUANTIZATION": "none", "GLM47_MOE_RUNNER": "flashinfer_cutlass", "GLM47_GPUS_PER_NODE": "1",
-    "GLM47_DISCOVERY": "file", "CALLS": " ".join(packages.FUNCTIONS),
+    "GLM47_DISCOVERY": "file", "DYN_FILE_KV": "/tmp/kv", "CALLS": " ".join(packages.FUNCTIONS),
 }  # fmt: skip
 WHO = {
     "as it comes": (),
