@@ -127,6 +127,10 @@ class PeerWatch:
         if status.get("state") != "stopping" or not code:
             return None
         reason = str(status.get("reason") or "no reason given")
+        first = reason.partition(":")[0]
+        if code == ExitCode.TEMPFAIL and first != "cannot start" and " on " not in first:
+            # Its worker hangs: that is why this one does.
+            return Verdict(code, f"{seen.peer.what} on {seen.peer.name}: {reason}")
         if code in (ExitCode.PEER_LOST, ExitCode.TEMPFAIL):
             # It names the first cause already.
             return Verdict(code, reason)

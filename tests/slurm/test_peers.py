@@ -98,6 +98,8 @@ def test_a_peer_that_has_not_come_up_is_waited_for_and_then_named() -> None:
         (66, "no model", (76, "lost decode worker 0 rank 0 on n1: no model")),
         (76, "lost decode worker 0 rank 1 on n2: x", (76, "lost decode worker 0 rank 1 on n2: x")),
         (75, "cannot start: n7 never came up", (75, "cannot start: n7 never came up")),
+        (75, "decode hangs: it spins", (75, "decode worker 0 rank 0 on n1: decode hangs: it spins")),
+        (75, "decode worker 0 rank 3 on n4: it hangs", (75, "decode worker 0 rank 3 on n4: it hangs")),
     ],
 )
 def test_a_peer_that_says_it_fails_is_believed_at_once(
