@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
+from entrypoint.errors import ConfigError
 from entrypoint.load_plan import load_plan
 from entrypoint.plan import FrontendProbe, Plan
 from tests.k8s import schemas
@@ -37,6 +38,7 @@ from tests.k8s.manifests import (
 
 OLDEST = "1.29"
 OLDEST_WITH_CLAIMS = "1.32"
+WORKERS = {"glm47-prefill", "glm47-decode"}
 """Resource claims (DRA) came in their present form with this one."""
 NEWEST = "1.37"
 GPUS = "nvidia.com/gpu"
@@ -288,29 +290,49 @@ def test_external_servers_credentials_are_files(tmp_path: Path) -> None:
 # -- layouts
 
 
-def test_multi_node_group() -> None:
-    """Two ranks of one worker, leader and follower; restarted as one; pods like the decode pods."""
+def test_multi_node_groups() -> None:
+    """Workers of two ranks, leader and follower, restarted as one; prefill and decode of the same TP."""
     objects = overlay("multi-node")
-    (group,) = of_kind(objects, "LeaderWorkerSet")
-    assert group["spec"]["leaderWorkerTemplate"]["restartPolicy"] == "RecreateGroupOnPodRestart"
-    prefill = [p for p in pods(objects) if p.owner == "glm47-prefill"]
-    plans = [plan_of(p, objects) for p in prefill]
-    assert [(p.rank, p.nnodes) for p in plans] == [(0, 2), (1, 2)]
-    assert all("glm47-prefill-0.glm47-prefill.default:29500" in p.processes[0].argv for p in plans)
-    (decode,) = (p for p in pods(objects) if p.owner == "glm47-decode")
+    assert not [o for o in of_kind(objects, "StatefulSet") if o["metadata"]["name"] in WORKERS]
+    groups = of_kind(objects, "LeaderWorkerSet")
+    assert {g["metadata"]["name"] for g in groups} == WORKERS
+    for group in groups:
+        assert group["spec"]["leaderWorkerTemplate"]["restartPolicy"] == "RecreateGroupOnPodRestart"
+    workers = [p for p in pods(objects) if p.owner in WORKERS]
+    assert [p.name for p in workers] == [
+        *("glm47-decode-0", "glm47-decode-0-1"),
+        *("glm47-prefill-0", "glm47-prefill-0-1", "glm47-prefill-1", "glm47-prefill-1-1"),
+    ]
     domain = named(objects, "ComputeDomain", "glm47")["spec"]
-    assert domain["numNodes"] == len(prefill) + 1
-    for pod in (*prefill, decode):
+    assert domain["numNodes"] == len(workers)
+    for index, pod in enumerate(workers):
+        plan = plan_of(pod, objects)
+        leader = pod.name.removesuffix("-1") if index % 2 else pod.name
+        assert (plan.rank, plan.nnodes, plan.roles) == (index % 2, 2, (pod.owner.removeprefix("glm47-"),))
+        assert f"{leader}.{pod.owner}.default:29500" in plan.processes[0].argv
+        assert plan.layouts[0].attention_tp == 8
         (claim,) = pod.spec["resourceClaims"]
         assert claim["resourceClaimTemplateName"] == domain["channel"]["resourceClaimTemplate"]["name"]
         assert pod.container["resources"]["claims"] == [{"name": claim["name"]}]
         (term,) = pod.spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
         assert selects(term["labelSelector"]["matchLabels"], pod.labels)
-        ignored = {"env"}
         ours, theirs = (
-            {k: v for k, v in c.items() if k not in ignored} for c in (pod.container, decode.container)
+            {k: v for k, v in c.items() if k != "env"} for c in (pod.container, workers[-1].container)
         )
         assert ours == theirs
+
+
+@pytest.mark.parametrize("layout", ["1p1d", "1p2d", "multi-node"])
+def test_every_pod_refuses_a_pair_that_does_not_fit(layout: str) -> None:
+    """One setting for all of them: whoever changes one side's TP alone is told by all three roles."""
+    objects = overlay(layout)
+    for settings in of_kind(objects, "ConfigMap"):
+        settings["data"]["GLM47_DECODE_TP"] = "2"
+    for pod in pods(objects):
+        if pod.labels["app.kubernetes.io/component"] in ("etcd", "nats"):
+            continue
+        with pytest.raises(ConfigError, match="cannot pair prefill and decode workers"):
+            plan_of(pod, objects)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -228,7 +228,7 @@ def test_multi_node_group(kubernetes: Kubernetes, images: dict[str, str]) -> Non
     with cluster(kubernetes, images, "mocker/multi-node") as made:
         made.until_ready()
         assert answer(made.url()).strip()
-        leader, follower = made.of("prefill")
+        leader, follower = (p for p in made.of("prefill") if p.name.startswith("glm47-prefill-0"))
         assert "rank 1 of 2" in follower.exec("glm47-runner", "plan").stdout
         follower.exec("pkill", "-KILL", "sleep")
         made.until(lambda: follower.ended, "the follower ends")

@@ -150,7 +150,7 @@ DOMAIN_SPEC = {
     "type": "object",
     "required": ["numNodes"],
     "properties": {
-        "numNodes": {"type": "integer", "maximum": 3},
+        "numNodes": {"type": "integer", "maximum": 6},
         "channel": {
             "type": "object",
             "properties": {"resourceClaimTemplate": {"type": "object", "properties": {"name": {}}}},
@@ -171,7 +171,7 @@ def test_definition_of_a_file_counts(resources: dict[str, Object], directory: Pa
     good = resources[DOMAIN]
     schemas.check(good, VERSION)
     for path, value, complaint in (
-        (("spec", "numNodes"), 4, "maximum"),
+        (("spec", "numNodes"), 7, "maximum"),
         (("spec", "channel", "allocationMode"), "All", "allocationMode"),
     ):
         with pytest.raises(jsonschema.ValidationError, match=complaint):
