@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from entrypoint.kv_layout_table import CODE, SPANS
+from entrypoint.plan import KvLayout
 from entrypoint.versions import older
 
 PINNED = "0.5.6.post2"
@@ -34,9 +35,14 @@ class Verdict:
     """What is known of one pair."""
 
     word: str
-    """`right`, `wrong` or `unknown`."""
+    """`right`, `wrong`, `unknown`, or `untried`: the release has not been measured, but nothing is cut."""
     why: str = ""
     """For people; empty when right."""
+
+    @property
+    def refused(self) -> bool:
+        """Such a pair is not to be started, unless a person insists."""
+        return self.word in ("wrong", "unknown")
 
 
 def relation(prefill: int, decode: int, kv_heads: int) -> str:
@@ -74,12 +80,13 @@ def judge(
     backend: str, sglang: str, prefill: int, decode: int, kv_heads: int, code: str | None = None
 ) -> Verdict:
     """Whether a prefill worker of attention-TP `prefill` can feed a decode worker of `decode`."""
-    if backend not in SPANS:
-        return Verdict("unknown", f"the transfer backend {backend} has not been measured")
-    release = measured_as(backend, sglang, code)
     kind = relation(prefill, decode, kv_heads)
+    unmeasured = "untried" if kind == "equal" else "unknown"
+    if backend not in SPANS:
+        return Verdict(unmeasured, f"the transfer backend {backend} has not been measured")
+    release = measured_as(backend, sglang, code)
     if release is None:
-        return Verdict("unknown", f"sglang {sglang} with {backend} has not been measured")
+        return Verdict(unmeasured, f"sglang {sglang} with {backend} has not been measured")
     result = results(backend, release)[kind]
     if result == "right":
         result = TOKENS.get(kind, result)
@@ -87,6 +94,37 @@ def judge(
         return Verdict("right")
     upstream = ", ".join(map(str, _upstream(result, kind, release)))
     return Verdict("wrong", REMARKS[result] + (f" (sglang {upstream})" if upstream else ""))
+
+
+def fit(prefill: KvLayout, decode: KvLayout) -> Verdict:
+    """Whether these two workers can work together."""
+    for what, one, other in (
+        ("transfer backends", prefill.transfer_backend, decode.transfer_backend),
+        ("KV cache dtypes", prefill.kv_cache_dtype, decode.kv_cache_dtype),
+        ("page sizes", prefill.page_size, decode.page_size),
+        ("sglang releases", prefill.sglang, decode.sglang),
+        ("numbers of KV heads", prefill.kv_heads, decode.kv_heads),
+    ):
+        if one != other:
+            return Verdict("wrong", f"their {what} differ: {one or 'unset'} and {other or 'unset'}")
+    if prefill.pp > 1 or decode.pp > 1:
+        return Verdict("unknown", "pipeline parallelism has not been measured")
+    return judge(
+        prefill.transfer_backend,
+        prefill.sglang,
+        prefill.attention_tp,
+        decode.attention_tp,
+        prefill.kv_heads,
+        prefill.transfer_code,
+    )
+
+
+def describe(prefill: KvLayout, decode: KvLayout, verdict: Verdict, source: str = "") -> str:
+    """The pair, where its TPs come from (`source`), and what is wrong with it, on one line."""
+    return (
+        f"attention-TP {prefill.attention_tp} and {decode.attention_tp}{source}, sglang {prefill.sglang}, "
+        f"{prefill.transfer_backend}, {prefill.kv_heads} KV heads: {verdict.why}"
+    )
 
 
 def results(backend: str, release: str) -> Mapping[str, str]:

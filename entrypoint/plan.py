@@ -233,6 +233,8 @@ class KvLayout:
     """Tokens of a page; None: SGLang's own choice."""
     sglang: str
     """The release that it is judged by."""
+    transfer_code: str | None = None
+    """Digest of the installed code that hands KV caches over; None: not known."""
 
 
 @dataclass(frozen=True)

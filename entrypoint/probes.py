@@ -84,6 +84,8 @@ class FrontendProbe:
     workers_port: int | None = None
     """Where the runners beside its workers are asked whether those are ready, once it has been ready itself;
     None: they are not, since its workers are in this container."""
+    layouts: bool = False
+    """The layouts of its prefill and decode workers, which those runners tell, must fit together."""
     store: StoreProbe | None = None
     """A file store that workers of other containers register in: only what it has can be missed here."""
     kind: str = field(default="frontend", init=False)

@@ -99,6 +99,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             prefill=ctx.prefill_workers,
             warmup=s.warmup,
             workers_port=None if ctx.one_machine else s.health_port,
+            layouts=ctx.prefill_workers > 0 and s.engine == "sglang" and not s.allow_wrong_layout,
             settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.dynamo_older("1.3") else SETTLE,
             patience=PATIENCE[s.engine],
             store=store,

@@ -25,15 +25,17 @@ def layout_of(ctx: Context, role: str, given: arguments.Options) -> KvLayout:
     numbers = worker_checks.Numbers(ctx, given)
     page = given.get("--page-size")
     shared = given.get("--enable-dp-attention") is not None and split.tp % split.dp == 0
+    backend = given.value("--disaggregation-transfer-backend") or ctx.settings.transfer_backend
     return KvLayout(
         role=role,
         attention_tp=split.attention_tp if shared else split.tp,
         pp=split.pp,
         kv_heads=ctx.facts.model.kv_heads,
-        transfer_backend=given.value("--disaggregation-transfer-backend") or ctx.settings.transfer_backend,
+        transfer_backend=backend,
         kv_cache_dtype=given.value("--kv-cache-dtype") or ctx.settings.kv_cache_dtype,
         page_size=None if page is None else numbers.get("--page-size", 1, "page_size"),
         sglang=ctx.facts.engine.sglang or kv_layouts.PINNED,
+        transfer_code=ctx.facts.engine.transfer_code.get(backend),
     )
 
 
@@ -46,7 +48,7 @@ def layouts(ctx: Context) -> tuple[KvLayout, ...]:
     both = {role: own.get(role) or _elsewhere(ctx, role) for role in PAIR}
     prefill, decode = both["prefill"], both["decode"]
     if prefill is not None and decode is not None and _disaggregated(ctx):
-        verdict = fit(prefill, decode, ctx.facts.engine.transfer_code)
+        verdict = kv_layouts.fit(prefill, decode)
         if verdict.word != "right":
             _report(ctx, prefill, decode, verdict)
     return tuple(own.values()) if ctx.settings.engine == "sglang" else ()
@@ -63,32 +65,6 @@ def of_topology(settings: Settings, topology: Topology, facts: Facts, native: Ma
     book = Notebook()
     layouts(replace(decisions.decide(settings, place, facts, native, Notebook()), book=book))
     return book
-
-
-def fit(prefill: KvLayout, decode: KvLayout, code: Mapping[str, str]) -> Verdict:
-    """Whether these two can work together.
-
-    `code` has the digests of the installed transfer code (`EngineFacts.transfer_code`).
-    """
-    for what, one, other in (
-        ("transfer backends", prefill.transfer_backend, decode.transfer_backend),
-        ("KV cache dtypes", prefill.kv_cache_dtype, decode.kv_cache_dtype),
-        ("page sizes", prefill.page_size, decode.page_size),
-        ("sglang releases", prefill.sglang, decode.sglang),
-        ("numbers of KV heads", prefill.kv_heads, decode.kv_heads),
-    ):
-        if one != other:
-            return Verdict("wrong", f"their {what} differ: {one or 'unset'} and {other or 'unset'}")
-    if prefill.pp > 1 or decode.pp > 1:
-        return Verdict("unknown", "pipeline parallelism has not been measured")
-    return kv_layouts.judge(
-        prefill.transfer_backend,
-        prefill.sglang,
-        prefill.attention_tp,
-        decode.attention_tp,
-        prefill.kv_heads,
-        code.get(prefill.transfer_backend),
-    )
 
 
 def _disaggregated(ctx: Context) -> bool:
@@ -121,16 +97,13 @@ def _options(ctx: Context, role: str) -> arguments.Options:
 
 
 def _report(ctx: Context, prefill: KvLayout, decode: KvLayout, verdict: Verdict) -> None:
-    equal = prefill.attention_tp == decode.attention_tp
-    pair = f"attention-TP {prefill.attention_tp} and {decode.attention_tp}"
-    if not equal:
-        pair += f" ({_setting(ctx, 'prefill')}, {_setting(ctx, 'decode')})"
-    release = f"sglang {prefill.sglang}, {prefill.transfer_backend}, {prefill.kv_heads} KV heads"
-    text = f"{pair}, {release}: {verdict.why}"
+    unequal = prefill.attention_tp != decode.attention_tp
+    source = f" ({_setting(ctx, 'prefill')}, {_setting(ctx, 'decode')})" if unequal else ""
+    text = kv_layouts.describe(prefill, decode, verdict, source)
     book = ctx.book
     if ctx.settings.engine == "mocker":
         book.warnings.append(f"SGLang would not start prefill and decode workers of {text}")
-    elif verdict.word == "unknown" and equal and prefill.pp == decode.pp == 1:
+    elif not verdict.refused:
         book.warnings.append(f"prefill and decode of {text}; nothing is cut where both have the same TP")
     elif ctx.settings.allow_wrong_layout:
         book.warnings.append(f"{ALLOW}: prefill and decode do not fit together: {text}")

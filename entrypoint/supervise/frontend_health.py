@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.plan import FrontendProbe
 from entrypoint.supervise.asking import View, lacks, request_tokens
+from entrypoint.supervise.layouts import Layouts
 from entrypoint.supervise.warming import Pair, Warmth
 from entrypoint.supervise.workers import Runners
 
@@ -41,6 +42,7 @@ class FrontendHealth:
         self.probe, self._client, self._wake = probe, client, wake
         self.warmth = Warmth(probe.patience, probe.settle)
         self._runners = Runners(probe, client)
+        self._layouts = Layouts(probe, client)
         self.was_ready = False
         self.restless = False
         """Workers are missing, or have not answered yet: worth another look soon."""
@@ -58,6 +60,8 @@ class FrontendHealth:
             return False, ", ".join(missing), self._all_is_registered()
         if not view.listed:
             return False, f"model {self.probe.model} is not listed in /v1/models", self._all_is_registered()
+        if (why := self._layouts.unfit(view)) is not None:
+            return False, why, False
         live = pairs(view, self.probe)
         if self.probe.warmup:
             self._greet(view)

@@ -72,7 +72,11 @@ def test_what_has_not_been_measured_is_unknown(release: str) -> None:
     verdict = judge("nixl", release, 8, 4, kv_heads=8)
     assert verdict.word == "unknown"
     assert verdict.why == f"sglang {release} with nixl has not been measured"
-    assert judge("mori", "0.5.23", 8, 8, kv_heads=8).word == "unknown"
+    assert verdict.refused
+    assert judge("mori", "0.5.23", 8, 4, kv_heads=8).word == "unknown"
+    # Nothing is cut where both have the same TP.
+    equal = judge("nixl", release, 8, 8, kv_heads=8)
+    assert (equal.word, equal.why, equal.refused) == ("untried", verdict.why, False)
 
 
 def test_a_release_with_code_that_is_known_counts_as_the_one_that_has_it() -> None:
