@@ -111,9 +111,10 @@ class Detector:
     """Looks in a row in which requests waited, none was answered, and nothing excused that."""
     _did: dict[int, str] = field(default_factory=dict)
     """What each process did last."""
-    _last: Stuck | None = None
     _began: Look | None = None
     """The last look before these."""
+    _last: Stuck | None = None
+    """What the last look found."""
 
     @property
     def suspects(self) -> bool:
