@@ -41,7 +41,7 @@ _PROBE_NOISE = re.compile(r"(?:\d{4}-\d\d-\d\dT\S+\s+)?ERROR\s+tower_http::trace
 _BARS = (
     (r"Compiling num tokens", "compile"),
     (r"Warmup prefill shapes|Profiling prefill latency", "compile"),
-    (r"Capturing (?:num tokens|batches|prefill shape)", "capture"),
+    (r"Capturing (?:num tokens|batches|prefill shape)|\[BCG\] Capturing", "capture"),
     (r"DeepGEMM warmup", "deep_gemm"),
     (r"\[AutoTuner\]: Tuning [\w:.-]*\w", "autotune"),
     (r"Multi-thread loading(?: pt checkpoint)? shards", "weights"),

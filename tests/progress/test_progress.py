@@ -136,6 +136,7 @@ BARS = [
     ("Capturing num tokens (num_tokens=256 avail_mem=38.44 GB)", "capture"),
     ("Capturing prefill shape (num_tokens=256 avail_mem=38.44 GB)", "capture"),
     ("Capturing batches (bs=256 avail_mem=38.44 GB)", "capture"),
+    ("[BCG] Capturing (num_tokens=256 avail_mem=38.44 GB)", "capture"),
 ]
 
 
