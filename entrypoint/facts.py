@@ -32,6 +32,8 @@ class ModelFacts:
     kv_heads: int = 8
     bos_token_id: int = 151329
     """The id that the corrected generation_config.json gets."""
+    quantization: str | None = None
+    """How it is quantized, in SGLang's words, `none` when it is not; None: not known."""
     needs_bos_fix: bool = False
     """Neither generation_config.json nor config.json has bos_token_id."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from entrypoint import model_weights
+from entrypoint import model_files, model_weights, quantization
 from entrypoint.errors import ModelError
 from entrypoint.facts import ModelFacts
 from entrypoint.model_view import PrepareResult, corrected, make_view, view_path
@@ -17,7 +17,11 @@ __all__ = ["Inspection", "PrepareResult", "check", "inspect", "prepare", "read_f
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+QUANT_CONFIG = "hf_quant_config.json"
 ARCHITECTURE = "Glm4MoeForCausalLM"
+AGAIN = "fetch the model's files again"
+LARGEST = 10**7
+"""What no model's dimension or number of tokens reaches."""
 
 _NUMBERS = {
     "experts": "n_routed_experts",
@@ -54,16 +58,30 @@ def inspect(path: str, *, weights: bool = True) -> Inspection:
     directory = Path(path)
     problems: list[str] = []
     config = _read_object(directory / CONFIG, problems, required=True)
+    if not os.path.exists(directory / CONFIG):
+        return _failed(Inspection(path), problems)  # no model at all: what else is missing says nothing
     generation = _read_object(directory / GENERATION_CONFIG, problems, required=False)
     facts = ModelFacts(
         config_read=config is not None,
         needs_bos_fix=not any(_has_bos(data) for data in (generation, config)),
     )
     numbers: dict[str, Any] = _numbers(directory, config or {}, problems)
-    facts = replace(facts, **numbers)
+    method = _quantization(directory, config, problems)
+    facts = replace(facts, **numbers, quantization=method)
+    for name, data in ((CONFIG, config), (GENERATION_CONFIG, generation)):
+        problems += _token_problems(directory / name, data or {}, config or {})
     try:
-        found = model_weights.problems(directory) if weights else []
-        problems += [_problem(f"{path}/{text}", "fetch the model's files again") for text in found]
+        others = model_files.problems(directory, weights=weights)
+        # What was said of a file above is not said again in other words.
+        new = [(text, remedy) for text, remedy in others if not _said(text, problems)]
+        problems += [_problem(f"{path}/{text}", remedy) for text, remedy in new]
+        template = _template_problem(directory, problems)
+        problems += [template] if template else []
+        for text in model_weights.problems(directory) if weights else []:
+            if _said(text, problems):
+                continue
+            remedy = model_files.LFS_REMEDY if model_files.LFS_TEXT in text else AGAIN
+            problems.append(_problem(f"{path}/{text}", remedy))
         warnings = _warnings(directory, config)
     except OSError as error:
         problems.append(_problem(f"{path}: {model_weights.reason(error)}", "make it readable"))
@@ -106,6 +124,66 @@ def prepare(
     text = corrected(found.generation_config, found.config or {}, bos_token_id) if fix else None
     changed = make_view(source, view, {} if text is None else {GENERATION_CONFIG: text})
     return PrepareResult(str(view), changed=changed, is_view=True, warnings=found.warnings)
+
+
+def _said(text: str, problems: list[str]) -> bool:
+    """Whether there is a problem already with the file that `text` begins with."""
+    name = text.split()[0].rstrip(":")
+    return any(f"/{name} " in line for line in problems)
+
+
+def _quantization(directory: Path, config: dict[str, Any] | None, problems: list[str]) -> str | None:
+    """How the model is quantized; None when that cannot be told."""
+    if config is None:
+        return None
+    name, modelopt = CONFIG, None
+    if not any(config.get(key) is not None for key in ("quantization_config", "compression_config")):
+        before = len(problems)
+        modelopt = _read_object(directory / QUANT_CONFIG, problems, required=False)
+        if len(problems) > before:
+            return None
+        name = QUANT_CONFIG
+    try:
+        return quantization.of_model(config, modelopt)
+    except ValueError as error:
+        problems.append(_problem(f"{directory / name} {error}", AGAIN))
+        return None
+
+
+def _token_problems(path: Path, data: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """Token ids that no vocabulary has. What is no number, or negative, counts as not given."""
+    size = config.get("vocab_size")
+    limit = size if isinstance(size, int) and not isinstance(size, bool) and 0 < size < LARGEST else LARGEST
+    wrong = []
+    for key in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = data.get(key)
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, int) and one >= limit:
+                most = f"the model's vocab_size is {limit}" if limit == size else "no vocabulary is so large"
+                what = f"{path} has {key} = {_shown(one)}, and {most}"
+                wrong.append(_problem(what, "fetch that file again"))
+                break
+    return wrong
+
+
+def _template_problem(directory: Path, problems: list[str]) -> str | None:
+    """Dynamo's frontend lists no model without a chat template (0.8.1: only in these two places)."""
+    path = directory / model_files.TOKENIZER_CONFIG
+    if _said(model_files.TOKENIZER_CONFIG, problems) or os.path.lexists(directory / model_files.TEMPLATE):
+        return None
+    before = len(problems)
+    settings = _read_object(path, problems, required=False)
+    if len(problems) > before or settings is None or settings.get("chat_template"):
+        return None
+    return _problem(
+        f"{directory} has no chat template, neither {model_files.TEMPLATE} nor chat_template in {path.name}: "
+        "Dynamo's frontend lists no model without one",
+        "fetch that file again",
+    )
+
+
+def _shown(value: int) -> str:
+    return str(value) if abs(value) < 10**15 else f"a number of {len(str(value))} digits"
 
 
 def _failed(found: Inspection, problems: list[str]) -> Inspection:
@@ -151,7 +229,11 @@ def _read_object(path: Path, problems: list[str], *, required: bool) -> dict[str
         return None
     remedy = "fetch that file again"
     try:
-        content = json.loads(model_weights.read_regular(path).decode("utf-8"))
+        data = model_weights.read_regular(path)
+        if data.startswith(model_files.LFS):
+            remedy = model_files.LFS_REMEDY
+            raise ValueError(model_files.LFS_TEXT)
+        content = json.loads(data.decode("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("is not a JSON object")
         return content
@@ -160,6 +242,8 @@ def _read_object(path: Path, problems: list[str], *, required: bool) -> dict[str
             problems.append(_problem(f"{path} is a link to nothing", "mount what it points to as well"))
         else:
             remedy = "set GLM47_MODEL_PATH to the directory that holds it"
+            if path.name == CONFIG and (place := model_files.other_place(str(path.parent))) is not None:
+                remedy = f"set GLM47_MODEL_PATH to {place}, and mount all of {path.parent}"
             problems.append(_problem(f"{path} is missing", remedy))
     except PermissionError as error:
         problems.append(_problem(f"{path} {model_weights.reason(error)}", "make it readable"))
@@ -176,10 +260,12 @@ def _numbers(directory: Path, config: dict[str, Any], problems: list[str]) -> di
         value = config.get(key)
         if value is None:
             continue
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 < value < LARGEST:
             numbers[name] = value
         else:
-            what = f"{directory / CONFIG} has {key} = {json.dumps(value)[:60]}, not a positive whole number"
+            big = isinstance(value, int) and value >= LARGEST
+            text = _shown(value) if big else f"{json.dumps(value)[:60]}, not a positive whole number"
+            what = f"{directory / CONFIG} has {key} = {text}"
             problems.append(_problem(what, "fetch that file again"))
     return numbers
 

@@ -13,9 +13,14 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from entrypoint.model_files import LFS, LFS_TEXT
+
 INDEX = "model.safetensors.index.json"
 MAX_HEADER = 100_000_000
 """Bytes; the format's own limit."""
+
+MAX_TEXT = 256_000_000
+"""Bytes of a JSON file; GLM-4.7's index, the largest, has 15 MB."""
 
 _OFFSETS = re.compile(rb'"data_offsets"\s*:\s*\[\s*\d+\s*,\s*(\d+)\s*\]')
 _SHARD = re.compile(rb':\s*"([^"\\]+\.safetensors)"')
@@ -71,8 +76,11 @@ def shard_names(index: Path) -> set[str]:
 
 def read_regular(path: Path) -> bytes:
     """The bytes of the regular file at `path`. A FIFO or device is refused: it could block for ever."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError("is not a regular file")
+    if status.st_size > MAX_TEXT:
+        raise ValueError(f"is too large: {status.st_size} bytes")
     return path.read_bytes()
 
 
@@ -104,6 +112,8 @@ def _shard_problem(path: Path) -> str | None:
 def _size_problem(size: int, head: bytes, read: Callable[[int], bytes]) -> str | None:
     if size == 0:
         return "is empty"
+    if head == LFS[:8]:
+        return LFS_TEXT
     if len(head) < 8:
         return f"is truncated: {size} bytes, less than a header's length field"
     length = int.from_bytes(head, "little")
@@ -141,4 +151,6 @@ def reason(error: Exception) -> str:
         return "is not UTF-8 text"
     if isinstance(error, json.JSONDecodeError):
         return f"is not valid JSON (line {error.lineno}: {error.msg})"
+    if "integer string conversion" in str(error):
+        return "has a number of thousands of digits"
     return str(error)

@@ -98,6 +98,14 @@ MODEL: tuple[KnownFailure, ...] = (
         "Python's argparse",
     ),
     known(
+        "chat-template",
+        r"\bchat_template field is required in the tokenizer_config\.json file",
+        "the model has no chat template, and Dynamo's frontend lists none without one",
+        "fetch chat_template.jinja or tokenizer_config.json again (`glm47-runner model check`)",
+        "Dynamo 0.8.1 (Rust), PromptFormatter",
+        least=Level.WARNING,
+    ),
+    known(
         "model-not-visible",
         r"\bFailed to fetch model '.*' from HuggingFace",
         "the frontend cannot see the model directory at the worker's path",

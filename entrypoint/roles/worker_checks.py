@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from entrypoint import arguments, moe_runner, parallelism
+from entrypoint import arguments, moe_runner, parallelism, quantization
 from entrypoint.roles import sglang
 from entrypoint.roles.context import Context
 from entrypoint.versions import older
@@ -80,6 +80,7 @@ def check(ctx: Context, role: str, given: arguments.Options) -> None:
         ctx.book.problems.append(
             f"cannot use {label}: {values[finding.number]}: {finding.why}; {finding.remedy}"
         )
+    _quantization(ctx, given, numbers)
     _runner(ctx, given, numbers, split, nvfp4)
     if nvfp4:
         _padding(ctx, role, split)
@@ -152,6 +153,19 @@ def check_placement(ctx: Context, given: arguments.Options) -> None:
             f"cannot use {numbers.label('--nnodes', place.name('nnodes'))}: {nnodes}: "
             "the ranks do not know their leader; set GLM47_LEADER_ADDRESS to the address of rank 0"
         )
+
+
+def _quantization(ctx: Context, given: arguments.Options, numbers: Numbers) -> None:
+    model, asked = ctx.facts.model.quantization, given.value("--quantization")
+    if model is None or asked is None or not quantization.refused(asked, model, ctx.facts.engine.sglang):
+        return
+    found = "not quantized" if model == quantization.NONE else f"quantized with {model}"
+    problem = (
+        f"cannot use {numbers.label('--quantization', 'GLM47_QUANTIZATION')}: {asked}: the model at "
+        f"{ctx.settings.model_path} is {found}; set GLM47_QUANTIZATION=none, or serve another checkpoint"
+    )
+    if problem not in ctx.book.problems:
+        ctx.book.problems.append(problem)
 
 
 def _runner(

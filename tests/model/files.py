@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint import model
-from entrypoint.demo_model import CONFIG, GENERATION_CONFIG
+from entrypoint.demo_model import CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG
 
 BOS = 151329
 SHARDS = tuple(f"model-{n:05d}-of-00003.safetensors" for n in (1, 2, 3))
@@ -29,6 +29,7 @@ def model_directory(path: Path, **config: Any) -> Path:
     (path / "config.json").write_text(json.dumps(CONFIG | config))
     (path / "generation_config.json").write_text(json.dumps(GENERATION_CONFIG))
     (path / "tokenizer.json").write_text("{}")
+    (path / "tokenizer_config.json").write_text(json.dumps(TOKENIZER_CONFIG))
     for name in SHARDS:
         (path / name).write_bytes(shard())
     weight_map = {f"layer.{n}.weight": name for n, name in enumerate(SHARDS)}

@@ -134,10 +134,6 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda m: (m / SHARDS[0]).write_bytes(b"<!doctype html><p>sign in</p>"),
         f"{SHARDS[0]}: is not a safetensors file",
     ),
-    "shard a Git LFS pointer": (
-        lambda m: (m / SHARDS[0]).write_bytes(b"version https://git-lfs.github.com/spec/v1\n"),
-        f"{SHARDS[0]}: is not a safetensors file",
-    ),
     "shard with a header that is no object": (
         lambda m: (m / SHARDS[0]).write_bytes((4).to_bytes(8, "little") + b"[12]"),
         f"{SHARDS[0]}: is not a safetensors file",
