@@ -58,7 +58,7 @@ def inspect(path: str, *, weights: bool = True) -> Inspection:
     directory = Path(path)
     problems: list[str] = []
     config = _read_object(directory / CONFIG, problems, required=True)
-    if not os.path.exists(directory / CONFIG):
+    if model_files.leads_nowhere(directory / CONFIG):
         return _failed(Inspection(path), problems)  # no model at all: what else is missing says nothing
     generation = _read_object(directory / GENERATION_CONFIG, problems, required=False)
     facts = ModelFacts(

@@ -46,6 +46,17 @@ def problems(directory: Path, *, weights: bool) -> Iterator[tuple[str, str]]:
             yield f"{name} is missing: Dynamo's frontend lists no model without it", "fetch that file again"
 
 
+def leads_nowhere(path: Path) -> bool:
+    """Whether `path` is missing, or a link to nothing."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # there is something, and whoever reads it says what is wrong
+    return False
+
+
 def is_pointer(path: Path) -> bool:
     """Whether git-lfs would put another file in the place of the regular file at `path`."""
     try:
