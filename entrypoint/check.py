@@ -12,6 +12,8 @@ from pathlib import Path
 from entrypoint.errors import ConfigError, ExitCode, RunnerError
 from entrypoint.plan import Plan, Port
 
+BOOTSTRAP_TIMEOUT = 5.0
+"""Seconds for an answer of a prefill worker's bootstrap server."""
 SHM_LEAST = 1 << 30
 """Bytes of /dev/shm that a worker's ranks need for NCCL's segments; Docker's default is 64 MiB."""
 
@@ -41,6 +43,7 @@ def check(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
     found += [_problem("engine", text, ExitCode.CONFIG) for text in plan.unmet]
     found += _run_dir(plan)
     found += _flashinfer(plan, environ)
+    found += _bootstrap_servers(plan, environ)
     for look in (_model, _sources, _ports, _shared_memory, _locked_memory, _gpus, _imex):
         found += look(plan)
     return found
@@ -158,6 +161,23 @@ def port_holder(port: int) -> str | None:
         except OSError:
             continue
     return None
+
+
+def _bootstrap_servers(plan: Plan, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Those that prefill workers announce now; before any is up there is nothing to ask."""
+    if plan.announcements is None:
+        return
+    import httpx
+
+    from entrypoint.supervise.announced import Announced
+
+    dynamo = next((p.env for p in plan.processes if p.role in ("frontend", "decode")), {})
+    with httpx.Client(trust_env=False, timeout=BOOTSTRAP_TIMEOUT) as client:
+        announced = Announced(plan.announcements, {**environ, **dynamo}, lambda: client)
+        for why in announced.faults():
+            yield _problem("bootstrap", f"cannot use prefill: {why}", ExitCode.UNAVAILABLE)
+    if announced.found:
+        yield Finding("bootstrap", "ok", ", ".join(sorted(announced.found)))
 
 
 def _has_gpu_worker(plan: Plan) -> bool:

@@ -18,6 +18,7 @@ from entrypoint.plan_edits import FileEdit as FileEdit
 from entrypoint.plan_edits import FlashInfer as FlashInfer
 from entrypoint.plan_edits import SourcePatch as SourcePatch
 from entrypoint.probes import AliveProbe as AliveProbe
+from entrypoint.probes import Announcements as Announcements
 from entrypoint.probes import FrontendProbe as FrontendProbe
 from entrypoint.probes import HttpProbe as HttpProbe
 from entrypoint.probes import LoadedProbe as LoadedProbe
@@ -282,6 +283,8 @@ class Plan:
     """What this machine lacks to carry the plan out; `run` and `check` end with 78, `plan` only says so."""
     job: JobPlan | None = None
     """The Slurm job that this container is one node of."""
+    announcements: Announcements | None = None
+    """Frontends and decode workers: where to learn which bootstrap servers must be found from here."""
     rank: int = 0
     """This container's rank in its worker; 0 is the leader."""
     nnodes: int = 1

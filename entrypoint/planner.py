@@ -14,6 +14,7 @@ from entrypoint.facts import Facts
 from entrypoint.placement import WORKER_ROLES, Placement
 from entrypoint.plan import Origin, Plan, Port, Process
 from entrypoint.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
+from entrypoint.roles.announcements import announcements
 from entrypoint.roles.context import ANY, Context, Notebook, Part
 from entrypoint.settings import Settings
 
@@ -90,6 +91,7 @@ def build_plan(
         rank=placement.node_rank,
         nnodes=placement.nnodes,
         job=job_part,
+        announcements=announcements(ctx),
         layouts=layouts,
     )
 

@@ -48,6 +48,19 @@ class NatsProbe:
 
 
 @dataclass(frozen=True)
+class Announcements:
+    """Where prefill workers announce their bootstrap servers: Dynamo's store, and our part of it."""
+
+    store: str
+    """`etcd` or `file`."""
+    where: str
+    """URL of an etcd endpoint, or the directory of the file store."""
+    namespace: str
+    """Of Dynamo."""
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True)
 class StoreProbe:
     """Ready when enough workers have registered completely in Dynamo's file store."""
 

@@ -74,7 +74,8 @@ class Daemon(Supervisor):
         )
         self.director = Director(plan, time.monotonic(), jitter=lambda: random.uniform(0.5, 1.0))
         self.heartbeat = time.monotonic()
-        self.prober = Prober(self._post)
+        dynamo = next((p.env for p in plan.processes if p.role in ("frontend", "decode")), {})
+        self.prober = Prober(self._post, plan.announcements, {**environ, **dynamo})
         self.lookout = Lookout(self._found_dead)
         self.hangs = HangLookout(self._looked_at, self.prober.client)
         # A worker that dies stops the container, so until then all of them live.

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from entrypoint.plan import FrontendProbe
+from entrypoint.supervise.announced import Announced
 from entrypoint.supervise.asking import View, lacks, request_tokens
 from entrypoint.supervise.layouts import Layouts
 from entrypoint.supervise.warming import Pair, Warmth
@@ -37,9 +38,14 @@ class FrontendHealth:
     """The judge of one frontend's life. Called from one thread; `wake` ends that thread's pause."""
 
     def __init__(
-        self, probe: FrontendProbe, client: Callable[[], httpx.Client], wake: Callable[[], None]
+        self,
+        probe: FrontendProbe,
+        client: Callable[[], httpx.Client],
+        wake: Callable[[], None],
+        announced: Announced | None = None,
     ) -> None:
-        self.probe, self._client, self._wake = probe, client, wake
+        """`announced`: the bootstrap servers that must be found before the first request; None: none."""
+        self.probe, self._client, self._wake, self._announced = probe, client, wake, announced
         self.warmth = Warmth(probe.patience, probe.settle)
         self._runners = Runners(probe, client)
         self._layouts = Layouts(probe, client)
@@ -60,7 +66,7 @@ class FrontendHealth:
             return False, ", ".join(missing), self._all_is_registered()
         if not view.listed:
             return False, f"model {self.probe.model} is not listed in /v1/models", self._all_is_registered()
-        if (why := self._layouts.unfit(view)) is not None:
+        if (why := self._layouts.unfit(view) or self._unfound()) is not None:
             return False, why, False
         live = pairs(view, self.probe)
         if self.probe.warmup:
@@ -93,6 +99,12 @@ class FrontendHealth:
     def _all_is_registered(self) -> bool:
         """Whether what the frontend lacks is its own fault, as far as we know."""
         return self.probe.store is None or not lacks(self.probe.store)
+
+    def _unfound(self) -> str | None:
+        """Which prefill worker decode workers would not find, before any request needs it."""
+        if self.was_ready or self._announced is None:
+            return None
+        return self._announced.fault()
 
     def _one_of_each(self, view: View) -> bool:
         wanted = (("prefill", self.probe.prefill), ("backend", self.probe.backend))
@@ -153,7 +165,12 @@ def pairs(view: View, probe: FrontendProbe) -> frozenset[Pair]:
 
 
 def judge_of(
-    probe: object, client: Callable[[str | None], httpx.Client], wake: Callable[[], None]
+    probe: object,
+    client: Callable[[str | None], httpx.Client],
+    wake: Callable[[], None],
+    announced: Announced | None = None,
 ) -> FrontendHealth | None:
     """A judge where `probe` is a frontend's."""
-    return FrontendHealth(probe, partial(client, None), wake) if isinstance(probe, FrontendProbe) else None
+    if not isinstance(probe, FrontendProbe):
+        return None
+    return FrontendHealth(probe, partial(client, None), wake, announced)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from entrypoint.own_questions import HEADERS
-from entrypoint.plan import Drain, Probe
+from entrypoint.plan import Announcements, Drain, Probe
+from entrypoint.supervise.announced import Announced
 from entrypoint.supervise.asking import TIMEOUT, UnreachableError, ask, in_flight
 from entrypoint.supervise.frontend_health import judge_of
 
@@ -56,15 +59,24 @@ class Answer:
 class Prober:
     """One thread per thing that is watched; answers go to `report`, which must be thread-safe."""
 
-    def __init__(self, report: Callable[[Answer], None]) -> None:
+    def __init__(
+        self,
+        report: Callable[[Answer], None],
+        announcements: Announcements | None = None,
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`announcements`: of the prefill workers that a frontend needs; `environ` may hold ETCD_AUTH_*."""
         self._report = report
         self._watches: dict[str, _Watch] = {}
         self._clients = _Clients()
+        self._announced: Announced | None = None
+        if announcements is not None:
+            self._announced = Announced(announcements, environ, partial(self._clients.get, None))
 
     def watch(self, name: str, probe: Probe, life: int = 0, loads: bool = False) -> None:
         """Start asking; an earlier watch of the same name ends. `loads`: an engine, slow to come up."""
         self.forget(name)
-        watch = _Watch(name, probe, life, loads, self._report, self._clients)
+        watch = _Watch(name, probe, life, loads, self._report, self._clients, self._announced)
         self._watches[name] = watch
         watch.start()
 
@@ -145,13 +157,14 @@ class _Watch(threading.Thread):
         loads: bool,
         report: Callable[[Answer], None],
         clients: _Clients,
+        announced: Announced | None,
     ) -> None:
         super().__init__(name=f"probe-{name}", daemon=True)
         self.what, self.probe, self.life, self.loads = name, probe, life, loads
         self.report, self.clients = report, clients
         self.event = threading.Event()
         self.over = False
-        self.frontend = judge_of(probe, clients.get, self.event.set)
+        self.frontend = judge_of(probe, clients.get, self.event.set, announced)
         self.unreachable_since: float | None = None
 
     def run(self) -> None:
