@@ -15,7 +15,7 @@ from supervisor.process import Subprocess
 from supervisor.states import ProcessStates
 
 from entrypoint.plan import Process
-from entrypoint.supervise.tree import MARK
+from entrypoint.supervise.tree import MARK, dies_with
 
 if TYPE_CHECKING:
     from entrypoint.supervise.output import ChildOutput
@@ -103,6 +103,7 @@ class Child(Subprocess):
                 env=env,
                 start_new_session=True,
                 restore_signals=True,
+                preexec_fn=dies_with(os.getpid()),
             )
         except OSError as error:
             code = 126 if isinstance(error, PermissionError) else 127

@@ -11,14 +11,14 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 MARK = "GLM47_PROCESS"
 """Variable that names the supervised process a process belongs to."""
 
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,23 @@ def become_subreaper() -> None:
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (1, 0, 0, 0))) != 0:
         errno = ctypes.get_errno()
         raise OSError(errno, f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(errno)}")
+
+
+def dies_with(parent: int) -> Callable[[], None]:
+    """What a new process does between fork and exec: it has the kernel kill it once process `parent` is gone.
+
+    Without it an engine outlives a runner that was killed, keeps its GPU memory and its ports, and answers
+    the next runner's probes. The kernel looks at the thread that forked: it must be one that lives as long as
+    the process. Where the call is not known (an emulator), the process starts all the same.
+    """
+    libc = ctypes.CDLL(None)
+
+    def before_exec() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, *map(ctypes.c_ulong, (signal.SIGKILL, 0, 0, 0)))
+        if os.getppid() != parent:  # gone in between: nothing will tell
+            os._exit(128 + signal.SIGKILL)
+
+    return before_exec
 
 
 def children(pid: int | None = None) -> list[int]:

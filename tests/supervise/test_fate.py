@@ -171,6 +171,17 @@ def test_what_a_process_leaves_behind_goes_with_it(tmp_path: Path, session: bool
     assert any("TERM seen" in line for line in runner.lines), runner.text()
 
 
+def test_a_runner_that_is_killed_leaves_no_process(tmp_path: Path) -> None:
+    p = plan(process("engine"), server("etcd"), process("deaf", argv=sh("trap '' TERM; exec sleep 600")))
+    with Runner.of_plan(p, tmp_path) as runner:
+        runner.wait_for(r"\| ready after")
+        pids = [runner.status_of(name)["pid"] for name in ("engine", "etcd", "deaf")]
+        assert all(map(alive, pids))
+        runner.signal(signal.SIGKILL)
+        runner.process.wait(5)
+        until(lambda: not any(map(alive, pids)), "every process is gone", 5)
+
+
 def test_an_orphan_without_environment_is_ended_too(tmp_path: Path) -> None:
     script = "setsid env -i sh -c 'echo orphan $$; exec sleep 1000' & sleep 0.5; exit 4"
     with Runner.of_plan(plan(process("a", argv=sh(script))), tmp_path) as runner:
