@@ -69,6 +69,7 @@ def decide(
             frontend="frontend" in roles,
             worker=bool(set(roles) & set(WORKER_ROLES)),
             server=bool({"etcd", "nats"} & set(roles)),
+            one_machine=single,
         ),
     )
 

@@ -44,16 +44,16 @@ class Criticality(str, Enum):
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """Before a worker drains: take it off the list in etcd, so that frontends send it nothing new.
+    """Where a worker is listed for frontends: it is taken off before it drains, and once it has died.
 
-    Dynamo 0.8.1's worker stays listed until its last request is answered, but drops what reaches it after the
-    stop signal: those requests never get an answer.
+    A worker of Dynamo 0.8.1 stays listed until its last request is answered, but drops what reaches it after
+    the stop signal: those requests never get an answer.
     """
 
-    etcd: str
-    """URL of an etcd endpoint."""
-    prefix: str
-    """Of the keys that list instances."""
+    store: str
+    """`etcd` or `file`."""
+    where: str
+    """URL of an etcd endpoint, or the directory of the file store."""
     ca_file: str | None = None
 
 
@@ -116,6 +116,8 @@ class Process:
     """Processes that stop only after this one, although it does not wait for them at start."""
     drain: Drain | None = None
     """How its last requests are waited for before the stop signal; None: it is signalled at once."""
+    leader_hold: float | None = None
+    """A follower rank: seconds that it goes on, when asked to stop, until its leader's end ends it too."""
     stop_signal: str = "TERM"
     grace: float = 30.0
     """Seconds between the stop signal and KILL."""

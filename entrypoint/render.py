@@ -21,6 +21,7 @@ from entrypoint.plan import (
 )
 
 WIDTH = 100
+LISTS = {"etcd": "etcd's list", "file": "the file store"}
 FATE = {
     Criticality.CRITICAL: "the container ends with its exit code",
     Criticality.RESTART: "it is restarted in place",
@@ -104,7 +105,7 @@ def _process(process: Process) -> Iterator[str]:
         ("starts", needs),
         ("ready", probe(process.ready)),
         *([("limits", "; ".join(limits))] if limits else []),
-        *([("drains", _drain(process.drain))] if process.drain is not None else []),
+        *([("drains", drains)] if (drains := _drains(process)) else []),
         ("stops", stop),
         ("if lost", FATE[process.criticality]),
     ]
@@ -122,8 +123,14 @@ def _process(process: Process) -> Iterator[str]:
         yield f"  without {', '.join(process.unset_env)}"
 
 
+def _drains(process: Process) -> str:
+    if process.leader_hold is not None:
+        return f"goes on until its leader ends, {process.leader_hold:g} s at most"
+    return _drain(process.drain) if process.drain is not None else ""
+
+
 def _drain(drain: Drain) -> str:
-    first = "leaves etcd's list, then " if drain.withdraw is not None else ""
+    first = f"leaves {LISTS[drain.withdraw.store]}, then " if drain.withdraw is not None else ""
     least = f"{drain.delay:g} s at least, " if drain.delay else ""
     return f"{first}until no request is in flight, {least}{drain.timeout:g} s at most"
 

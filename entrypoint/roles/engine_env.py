@@ -106,8 +106,8 @@ def engine(ctx: Context, role: str) -> dict[str, str]:
     if "HOST_IP" not in ctx.native:
         # Ranks listen there for each other, and prefill workers announce their bootstrap server.
         ctx.add(env, "SGLANG_HOST_IP", bootstrap.own(ctx).host)
-    if ctx.one_machine:
-        # Its only frontend has left before it: nobody needs time to see that it is leaving.
+    if ctx.native.get("DYN_DISCOVERY_BACKEND") != "kubernetes":
+        # It has been withdrawn and has drained, or its only frontend has: nobody needs time to see it leave.
         ctx.add(env, "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS", "0")
     if s.interface is not None and not ctx.one_machine:
         ctx.add(env, "NCCL_SOCKET_IFNAME", s.interface)

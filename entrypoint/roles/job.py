@@ -20,7 +20,7 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
     if found is None:
         return None
     from entrypoint import slurm
-    from entrypoint.roles import nginx
+    from entrypoint.roles import nginx, worker
 
     node, topology = found.node, found.topology
     files = []
@@ -36,8 +36,12 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
     def peer(other: Node, *, watch: bool) -> Peer:
         return Peer(other.name, other.label, f"http://{other.name}:{s.health_port}", watch)
 
-    # As long as a frontend drains on its own node, with the same budget.
-    hold = graces(s.stop_timeout, frontend=True, worker=True, server=True).frontend
+    if node.rank > 0:
+        # As long as its leader, which may wait for frontends and drain after them.
+        hold = worker.time_to_drain(ctx)
+    else:
+        # As long as a frontend drains on its own node, with the same budget.
+        hold = graces(s.stop_timeout, frontend=True, worker=True, server=True).frontend
     return JobPlan(
         number=found.number,
         node=node.name,

@@ -18,7 +18,7 @@ from entrypoint.plan import (
     Withdrawal,
 )
 from entrypoint.roles import bootstrap, engine_env, mocker, servers, sglang, worker_checks
-from entrypoint.roles.context import ANY, LOOPBACK, Context, Part
+from entrypoint.roles.context import ANY, DRAINED_GRACE, LOOPBACK, Context, Part
 
 SYSTEM_PORT_LIMIT = 32768
 """Dynamo takes system ports below this only."""
@@ -27,12 +27,15 @@ BEGUN = "dynamo_component_requests_total"
 ANSWERED = "dynamo_component_response_bytes_total"
 GENERATE = 'dynamo_endpoint="generate"'
 """What Dynamo (0.8.1 to 1.6.1) counts of a worker's requests, and the label of what answers them."""
-INSTANCES = "v1/instances/"
-"""Where Dynamo lists its instances in etcd."""
 DRAIN_DELAY = 1.0
 """Seconds from the withdrawal until a frontend has surely seen it."""
-STOP_GRACE = 10.0
-"""Seconds from a drained worker's stop signal to KILL: SGLang takes up to 8."""
+STOP_SIGNAL = "INT"
+"""Of `dynamo.sglang`. In Dynamo 0.8 and 0.9 INT and TERM do the same until SGLang, at the first request, puts
+a handler of its own in TERM's place: that one drains for ever if a scheduler is dead, leaves Dynamo's list as
+it is and ends with a KILL of its own. From 1.0 on both are Dynamo's (dynamo/sglang/main.py and shutdown.py,
+sglang/srt/managers/tokenizer_manager.py)."""
+JOB_LEADER_HOLD = 2.0
+"""Seconds for a follower's schedulers to see that their leader's are gone."""
 EXTRA = {"prefill": "GLM47_PREFILL_EXTRA_ARGS", "decode": "GLM47_DECODE_EXTRA_ARGS"}
 LEADER_LAST = 5.0
 """Seconds by which the leader of a worker on several nodes waits longer than GLM47_HANG_TIMEOUT."""
@@ -128,7 +131,7 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
     system_host = ctx.add(env, "DYN_SYSTEM_HOST", system_host)
     reach = LOOPBACK if system_host in (ANY, "::") else system_host
     ready = _probe(ctx, rank, f"http://{reach}:{system}/health")
-    drain = _drain(ctx, f"http://{reach}:{system}/metrics") if rank.leader and rank.nnodes == 1 else None
+    drain = _drain(ctx, f"http://{reach}:{system}/metrics") if rank.leader else None
     process = Process(
         name=role,
         role=role,
@@ -139,7 +142,9 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
         cwd=cwd,
         needs=ctx.servers,
         drain=drain,
-        grace=ctx.graces.worker if drain is None else min(STOP_GRACE, ctx.graces.worker),
+        leader_hold=None if rank.leader else _leader_hold(ctx),
+        stop_signal="TERM" if mock else STOP_SIGNAL,
+        grace=ctx.graces.worker if drain is None and rank.leader else min(DRAINED_GRACE, ctx.graces.worker),
         loading_grace=None if mock else min(LOADING_GRACE, ctx.graces.worker),
         start_timeout=s.start_timeout,
         stall_timeout=None if mock else s.stall_timeout,
@@ -189,25 +194,44 @@ def _bootstrap_port(ctx: Context, rank: Rank) -> tuple[int, str]:
 def _drain(ctx: Context, metrics: str) -> Drain | None:
     """A worker that frontends of other containers use leaves their list and answers its last requests.
 
-    With a frontend in this container it need not: that one drains before it. Ranks of other nodes stop when
-    they are told to, so a worker that spans nodes cannot go on alone.
+    Where the only frontend is in this container it need not: that one has drained and gone before it.
     """
-    if ctx.discovery != "etcd" or ctx.etcd_url is None or "frontend" in ctx.roles:
+    withdrawal = _withdrawal(ctx)
+    if withdrawal is None or ctx.one_machine:
         return None
+    delay = min(DRAIN_DELAY, ctx.settings.stop_timeout / 20)
+    return Drain(metrics, IN_FLIGHT, delay, time_to_drain(ctx), withdrawal)
+
+
+def time_to_drain(ctx: Context) -> float:
+    """Seconds for a worker's last requests: what the other steps of the stop leave of GLM47_STOP_TIMEOUT."""
+    grace = min(DRAINED_GRACE, ctx.graces.worker)
+    if "frontend" in ctx.roles:
+        return round(max(0.0, ctx.graces.worker - grace), 2)
     own = ctx.graces.server if {"etcd", "nats"} & set(ctx.roles) else 0.0
     total = ctx.settings.stop_timeout
-    timeout = total - min(2.0, total / 20) - own - min(STOP_GRACE, ctx.graces.worker)
+    return round(max(0.0, total - min(2.0, total / 20) - own - grace), 2)
+
+
+def _leader_hold(ctx: Context) -> float:
+    """Seconds that a follower goes on: all the time that its leader may drain.
+
+    In a Slurm job it learns of its leader's end, and this only begins there.
+    """
+    return JOB_LEADER_HOLD if ctx.placement.job is not None else time_to_drain(ctx)
+
+
+def _withdrawal(ctx: Context) -> Withdrawal | None:
+    """Where workers are listed; None where nobody but the worker itself can change that."""
+    if ctx.discovery == "file":
+        return Withdrawal("file", ctx.native.get("DYN_FILE_KV") or engine_env.file_store(ctx))
+    if ctx.discovery != "etcd" or ctx.etcd_url is None:
+        return None
     try:
         etcd = servers.etcd_endpoint(ctx.etcd_url)
     except ValueError:  # said by the gate
         return None
-    return Drain(
-        metrics,
-        IN_FLIGHT,
-        min(DRAIN_DELAY, total / 20),
-        round(max(0.0, timeout), 2),
-        Withdrawal(etcd, INSTANCES, ctx.native.get("ETCD_AUTH_CA")),
-    )
+    return Withdrawal("etcd", etcd, ctx.native.get("ETCD_AUTH_CA"))
 
 
 def _ports(ctx: Context, rank: Rank) -> list[Port]:

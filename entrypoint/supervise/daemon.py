@@ -21,16 +21,17 @@ from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan import FrontendProbe, LoadedProbe, Plan, Withdrawal
+from entrypoint.plan import FrontendProbe, LoadedProbe, Plan
 from entrypoint.supervise import polling, report, tree
 from entrypoint.supervise.child import Child, SpawnError, exit_code, group_config
 from entrypoint.supervise.director import Director
 from entrypoint.supervise.file_store import Keeper
 from entrypoint.supervise.hang_looks import Engine, Finding, HangLookout
+from entrypoint.supervise.lists import Lists
 from entrypoint.supervise.options import DaemonOptions
 from entrypoint.supervise.output import Output, make_pipe
 from entrypoint.supervise.probing import Answer, Prober
-from entrypoint.supervise.states import Action, Dead, Drain, Kill, Say, Signal, Spawn, State, Verdict
+from entrypoint.supervise.states import Action, Dead, Drain, Kill, Say, Signal, Spawn, State, Unlist, Verdict
 from entrypoint.supervise.vital import Lookout
 from entrypoint.supervise.watching import Watcher
 
@@ -78,6 +79,7 @@ class Daemon(Supervisor):
         self.prober = Prober(self._post, plan.announcements, {**environ, **dynamo})
         self.lookout = Lookout(self._found_dead)
         self.hangs = HangLookout(self._looked_at, self.prober.client)
+        self.lists = Lists(plan, environ, lambda text: self.post(lambda now: [Say(text)]))
         # A worker that dies stops the container, so until then all of them live.
         self.keeper = Keeper(plan.fresh_dirs, lambda: self.director.stopping is None)
         self.fate: SharedFate | None = None
@@ -151,6 +153,7 @@ class Daemon(Supervisor):
             while not self.director.finished:
                 self._turn(HEARTBEAT)
             self._end_orphans()
+            self._finish()
         except Exception as error:
             self._abandon()
             return Verdict(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}")
@@ -288,6 +291,8 @@ class Daemon(Supervisor):
                 self._signal(action)
             elif isinstance(action, Drain):
                 self._drain(action.name)
+            elif isinstance(action, Unlist):
+                self.lists.drop(action.name, self.children[action.name].pid)
             elif isinstance(action, Kill):
                 self._everything(action.name, signal.SIGKILL)
 
@@ -322,17 +327,8 @@ class Daemon(Supervisor):
     def _drain(self, name: str) -> None:
         drain = self.plan.process(name).drain
         assert drain is not None
-        first: Callable[[], None] | None = None
-        if drain.withdraw is not None:
-            first = partial(self._withdraw, name, drain.withdraw, self.children[name].pid)
+        first = self.lists.before_drain(name, self.children[name].pid)
         self.prober.drain(name, drain, lambda: self.post(lambda now: self.director.drained(name, now)), first)
-
-    def _withdraw(self, name: str, withdrawal: Withdrawal, pid: int) -> None:
-        """Runs in the drain's own thread."""
-        from entrypoint.supervise.withdrawing import withdraw
-
-        line = withdraw(withdrawal, pid, {**self.environ, **self.plan.process(name).env})
-        self.post(lambda now: [Say(f"{name} {line}")])
 
     def _signal(self, action: Signal) -> None:
         child = self.children[action.name]
@@ -358,6 +354,12 @@ class Daemon(Supervisor):
                 tree.signal_process(pid, signal.SIGKILL)
             time.sleep(LEAVING_POLL / 4)
             self.reap()
+
+    def _finish(self) -> None:
+        """Nothing is left but what other threads still have to do and say."""
+        self.lists.finish()
+        while self._posted:
+            self._carry_out(self._posted.popleft()(time.monotonic()))
 
     def _abandon(self) -> None:
         """A fault of ours: leave nothing running."""

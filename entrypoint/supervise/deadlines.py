@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING
 
 from entrypoint.plan import AliveProbe, Criticality
-from entrypoint.supervise.states import Proc, State
+from entrypoint.supervise.states import GateState, Proc, State
+
+if TYPE_CHECKING:
+    from entrypoint.supervise.stopping import StopPlan
+
+
+def first(
+    procs: Collection[Proc], gates: Iterable[GateState], started_at: float, stopping: StopPlan | None
+) -> float | None:
+    """When the director must look again at the latest; None: only when something happens."""
+    if stopping is None:
+        times = [t for proc in procs for t in of_life(proc, procs)]
+        times += [started_at + gate.spec.timeout for gate in gates if not gate.open]
+    else:
+        times = [t for proc in procs for t in of_stop(proc)]
+        if (hold_end := stopping.hold_end()) is not None:
+            times.append(hold_end)
+    return min(times, default=None)
 
 
 def of_stop(proc: Proc) -> list[float]:
@@ -28,6 +46,8 @@ def of_life(proc: Proc, all_of_them: Iterable[Proc]) -> list[float]:
             times.append(proc.spawned_at + spec.start_timeout)
         if spec.stall_timeout is not None:
             times.append(proc.last_sign + spec.stall_timeout)
+    if proc.verdict_at is not None:
+        times.append(proc.verdict_at)
     if (since := unlisted_since(proc, all_of_them)) is not None:
         times.append(since + (spec.unlisted_timeout or 0.0))
     return times
@@ -45,6 +65,16 @@ def late(proc: Proc, now: float) -> str | None:
         return f"is not ready after {start:g} s ({doing}): see its log, or raise GLM47_START_TIMEOUT"
     if stall is not None and now >= proc.last_sign + stall:
         return f"made no progress for {stall:g} s ({doing}): see its log, or raise GLM47_STALL_TIMEOUT"
+    return None
+
+
+def silent_gate(gates: Iterable[GateState], started_at: float, now: float) -> str | None:
+    """Why the start is given up for a server outside that never answered; None: it is not."""
+    for gate in gates:
+        spec = gate.spec
+        if not gate.open and now >= started_at + spec.timeout:
+            silent = f"{spec.name} at {spec.probe.where} did not answer for {spec.timeout:g} s"
+            return f"cannot start: {silent} ({gate.why}): start it, or correct {spec.setting}"
     return None
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan import AliveProbe, Criticality, Plan
-from entrypoint.supervise import deadlines
+from entrypoint.supervise import deadlines, stop_ends
 from entrypoint.supervise.states import (
     NO_CLUES,
     Action,
@@ -26,6 +26,7 @@ from entrypoint.supervise.states import (
     Signal,
     Spawn,
     State,
+    Unlist,
     Verdict,
     broken,
     describe_code,
@@ -48,6 +49,9 @@ LEFTOVER_GRACE = 5.0
 """What an ended process left behind gets this long between TERM and KILL."""
 BROKEN_GRACE = 5.0
 """And so does an engine that cannot answer any more: there is nothing that it could finish."""
+LATE_STOP = 5.0
+"""A follower whose leader is gone waits this long for a stop signal of its own: one stop may reach two nodes
+at different times, and a leader that has nothing to answer is gone at once."""
 
 
 @dataclass
@@ -91,17 +95,7 @@ class Director:
 
     def next_deadline(self) -> float | None:
         """When `tick` has something to do at the latest; None: only when something happens."""
-        times = [t for p in self.procs.values() for t in self._due(p)]
-        if self.stopping is not None and (hold_end := self.stopping.hold_end()) is not None:
-            times.append(hold_end)
-        if self.stopping is None:
-            times += [self.started_at + g.spec.timeout for g in self.gates.values() if not g.open]
-        return min(times, default=None)
-
-    def _due(self, proc: Proc) -> list[float]:
-        if self.stopping is not None:
-            return deadlines.of_stop(proc)
-        return deadlines.of_life(proc, self.procs.values())
+        return deadlines.first(self.procs.values(), self.gates.values(), self.started_at, self.stopping)
 
     # -- what happened
 
@@ -161,28 +155,44 @@ class Director:
     def exited(self, name: str, code: int, now: float, clues: Clues = NO_CLUES) -> list[Action]:
         """The process itself ended with `code` (128+n for signal n); its group may live on."""
         proc = self.procs[name]
-        stopping = proc.state in (State.STOPPING, State.DRAINING)
+        was = proc.state
         proc.exit_code, proc.ready, proc.why = code, False, f"ended with {code}"
         proc.state = State.LEFTOVERS
         proc.kill_at = min(proc.kill_at or now + LEFTOVER_GRACE, now + LEFTOVER_GRACE)
         rest: list[Action] = [Signal(name, "TERM", everything=True)]
-        if stopping:
+        if proc.registered and code != 0:
+            rest.append(Unlist(name))
+        if self.stopping is not None:
+            self.verdict, line = stop_ends.judge(self.verdict, proc, was, clues.ending)
+            return [*([Say(line)] if line else []), *rest]
+        if was is State.STOPPING:
             return rest
         said: list[Action] = [Say(f"{name} ended: {describe_code(code)}{clues.hint}"), *rest]
-        if proc.spec.criticality is Criticality.CRITICAL:
+        if proc.spec.leader_hold is not None and clues.lost_rank is not None:
+            proc.verdict, proc.verdict_at = lost(name, code, clues), now + LATE_STOP
+        elif proc.spec.criticality is Criticality.CRITICAL:
             said += self._end(lost(name, code, clues), now)
         return said
 
     def hollow(self, name: str, dead: Dead, now: float, clues: Clues = NO_CLUES) -> list[Action]:
         """A vital process of `name` is dead and `name` itself goes on: requests to it would hang for ever."""
         proc = self.procs[name]
-        if self.stopping is not None or proc.state is not State.RUNNING:
+        if proc.state not in (State.RUNNING, State.DRAINING):
             return []
-        proc.broken = True
         verdict = broken(name, dead, clues)
+        if self.stopping is not None:
+            # What it still has to answer it never will, so nothing is gained by waiting.
+            proc.state, proc.broken, proc.killed = State.STOPPING, True, True
+            self.verdict = stop_ends.worse(self.verdict, verdict)
+            return [Say(f"{verdict.reason}: it is killed"), Kill(name)]
+        return self._broken(proc, verdict, now)
+
+    def _broken(self, proc: Proc, verdict: Verdict, now: float) -> list[Action]:
+        """It runs, and answers nothing any more."""
+        proc.broken = True
         actions = self._end(verdict, now)
         proc.why = verdict.reason
-        return actions
+        return [Unlist(proc.spec.name), *actions] if proc.registered else actions
 
     def looked_at(self, name: str, found: Finding, now: float) -> list[Action]:
         """Somebody has looked whether `name` gets on."""
@@ -193,11 +203,7 @@ class Director:
         proc.requests, proc.suspected = found.requests or proc.requests, found.suspects
         stuck = found.stuck
         if stuck is not None and limits.timeout and stuck.seconds >= limits.timeout:
-            proc.broken = True
-            verdict = hung(name, stuck)
-            actions = self._end(verdict, now)
-            proc.why = verdict.reason
-            return actions
+            return self._broken(proc, hung(name, stuck), now)
         late = stuck is not None and limits.unready and stuck.seconds >= limits.unready
         proc.stuck, before = (stuck if late else None), proc.stuck
         if proc.ready_at is None or not (late or before):
@@ -210,7 +216,7 @@ class Director:
         if not proc.alive:
             return []
         proc.pid = proc.kill_at = None
-        if self.stopping is not None:
+        if self.stopping is not None or proc.verdict is not None:
             proc.state = State.ENDED
             return self.tick(now)
         if proc.recycling:
@@ -272,13 +278,11 @@ class Director:
         return actions
 
     def _overdue(self, now: float) -> list[Action]:
-        for gate in self.gates.values():
-            spec = gate.spec
-            if not gate.open and now >= self.started_at + spec.timeout:
-                silent = f"{spec.name} at {spec.probe.where} did not answer for {spec.timeout:g} s"
-                reason = f"cannot start: {silent} ({gate.why}): start it, or correct {spec.setting}"
-                return self._end(Verdict(ExitCode.UNAVAILABLE, reason), now)
+        if silent := deadlines.silent_gate(self.gates.values(), self.started_at, now):
+            return self._end(Verdict(ExitCode.UNAVAILABLE, silent), now)
         for proc in self.procs.values():
+            if proc.verdict is not None and now >= (proc.verdict_at or now):
+                return self._end(proc.verdict, now)
             if proc.state is State.RUNNING and proc.ready_at is None and proc.spawned_at is not None:
                 probe = proc.spec.ready
                 if isinstance(probe, AliveProbe) and now >= proc.spawned_at + probe.seconds:
@@ -300,12 +304,8 @@ class Director:
         if proc.restarts >= self.plan.max_restarts:
             proc.state = State.ENDED
             again = f" after {proc.restarts} restarts (GLM47_MAX_RESTARTS)" if proc.restarts else ""
-            return self._end(
-                Verdict(
-                    code or ExitCode.FAILURE, (f"{name} ended: {describe_code(code)}{again}: see its log")
-                ),
-                now,
-            )
+            reason = f"{name} ended: {describe_code(code)}{again}: see its log"
+            return self._end(Verdict(code or ExitCode.FAILURE, reason), now)
         delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2**proc.restarts) * self.jitter()
         proc.restarts += 1
         proc.restarts_total += 1
@@ -352,15 +352,15 @@ class Director:
             name = proc.spec.name
             # What is broken answers nobody: whoever waits for its answers is better off without it.
             if proc.state is State.RUNNING and (proc.broken or self.stopping.may_stop(name, alive)):
-                drain = proc.spec.drain
-                if drain is None or proc.ready_at is None or proc.broken or self.stopping.hurried:
+                if not proc.may_finish or self.stopping.hurried:
                     actions.append(self._signal_to_stop(proc, now))
                 else:
                     proc.state = State.DRAINING
                     proc.drain_until = self.stopping.drain_until(name, now)
-                    actions.append(Drain(name))
+                    if proc.spec.drain is not None:
+                        actions.append(Drain(name))
             elif proc.state is State.DRAINING and now >= min(proc.drain_until or now, self.stopping.end):
-                actions.append(Say(f"{name} still answers requests when its time to drain is over"))
+                actions.append(Say(f"{name} {proc.still} when its time to drain is over"))
                 actions.append(self._signal_to_stop(proc, now))
             elif proc.state in (State.LEFTOVERS, State.STOPPING) and proc.kill_at is not None:
                 proc.kill_at = min(proc.kill_at, self.stopping.kill_at(name, proc.kill_at))

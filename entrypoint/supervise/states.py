@@ -8,6 +8,7 @@ from enum import Enum
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan import Gate, Process
+from entrypoint.supervise.endings import Ending
 from entrypoint.supervise.hang import Requests, Stuck
 
 
@@ -56,13 +57,20 @@ class Kill:
 
 
 @dataclass(frozen=True)
+class Unlist:
+    """Take the worker off the list that frontends choose from: it answers nothing any more."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Say:
     """A line for the person who reads the log."""
 
     text: str
 
 
-Action = Spawn | Signal | Drain | Kill | Say
+Action = Spawn | Signal | Drain | Kill | Unlist | Say
 
 
 @dataclass
@@ -105,6 +113,25 @@ class Proc:
     recycles: int = 0
     """How often in a row that was done in vain."""
     phase: str = ""
+    verdict: Verdict | None = None
+    """How the run ends at `verdict_at`, unless it is asked to stop before."""
+    verdict_at: float | None = None
+
+    @property
+    def may_finish(self) -> bool:
+        """It has something to finish before its stop signal, and can."""
+        waits = self.spec.drain is not None or self.spec.leader_hold is not None
+        return waits and self.ready_at is not None and not self.broken
+
+    @property
+    def still(self) -> str:
+        """What it goes on with while it drains, in words."""
+        return "still answers requests" if self.spec.drain is not None else "still has its leader"
+
+    @property
+    def registered(self) -> bool:
+        """It is on a list from which others choose it."""
+        return self.spec.drain is not None and self.spec.drain.withdraw is not None
 
     @property
     def may_be_cut_off(self) -> bool:
@@ -142,6 +169,8 @@ class Clues:
     """A known cause and its remedy in brackets, with a space before it; empty: none is known."""
     lost_rank: str | None = None
     """Address of another rank of the same worker whose connection broke."""
+    ending: Ending = Ending.UNKNOWN
+    """Why it killed itself, if it says so."""
 
 
 NO_CLUES = Clues()

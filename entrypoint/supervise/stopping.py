@@ -10,13 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from entrypoint.plan import Plan
+from entrypoint.plan import Criticality, Plan, Process
 
 if TYPE_CHECKING:
     from entrypoint.supervise.peers import PeerWatch
 
 LAST_SHARE = 2.0
 """Seconds of the budget that each later stage keeps for itself at most."""
+UNUSED_AT_MOST = 30.0
+"""Seconds from its stop signal for an engine whose own share is less, where others left theirs."""
 MARGIN = 0.5
 """Seconds between the last KILL and the end of the budget: reaping, flushing, our own exit."""
 
@@ -33,6 +35,8 @@ class StopPlan:
     """Runners on other nodes, some of whose processes must end first; None: nothing is waited for there."""
     before: dict[str, set[str]] = field(init=False)
     """For each process, those that must be gone before it is asked to stop."""
+    planned: dict[str, float] = field(init=False)
+    """For each process, the second of the stop at which it is gone if all before it take all their time."""
     end: float = field(init=False)
     hurried: bool = field(default=False, init=False)
 
@@ -43,6 +47,7 @@ class StopPlan:
             for later in (*process.needs, *process.stops_before):
                 if later in names:
                     self.before[later].add(process.name)
+        self.planned = {name: self._planned(name) for name in names}
         budget = self.plan.stop_timeout if self.budget is None else self.budget
         self.end = self.now + max(budget - MARGIN, budget / 2)
 
@@ -65,14 +70,28 @@ class StopPlan:
         """When `name`, asked to stop at `now`, is killed."""
         stages = self._stages_after(name)
         share = min(LAST_SHARE, self.plan.stop_timeout / (2 * (stages + 1)))
-        return min(now + self.plan.process(name).grace, self.end - stages * share)
+        process = self.plan.process(name)
+        due = now + process.grace
+        if process.criticality is Criticality.CRITICAL:
+            # An engine may use what those before it, and its own drain, have left of their time.
+            due = max(due, min(self.now + self.planned[name], now + UNUSED_AT_MOST))
+        return min(due, self.end - stages * share)
+
+    def _planned(self, name: str) -> float:
+        process = self.plan.process(name)
+        earlier = max((self._planned(other) for other in self.before[name]), default=0.0)
+        return earlier + self._longest_drain(process) + process.grace
+
+    @staticmethod
+    def _longest_drain(process: Process) -> float:
+        return process.drain.timeout if process.drain is not None else process.leader_hold or 0.0
 
     def drain_until(self, name: str, now: float) -> float:
-        """When the stop signal is sent to `name` although it still answers requests."""
+        """When the stop signal is sent to `name` although it still answers requests, or its leader lives."""
         process = self.plan.process(name)
-        assert process.drain is not None
+        longest = self._longest_drain(process)
         latest = self.kill_at(name, self.end) - min(process.grace, LAST_SHARE)
-        return max(now, min(now + process.drain.timeout, latest))
+        return max(now, min(now + longest, latest))
 
     def hurry(self, now: float) -> None:
         """No more waiting: everything is due now."""

@@ -9,6 +9,7 @@ from typing import Any
 from entrypoint.plan import LoadedProbe, Plan
 from entrypoint.progress import Progress
 from entrypoint.supervise.director import Director
+from entrypoint.supervise.endings import ending
 from entrypoint.supervise.output import ChildOutput, Output
 from entrypoint.supervise.report import waiting_for
 from entrypoint.supervise.states import Action, Clues, Say, State
@@ -110,14 +111,15 @@ class Watcher:
         return proc.phase or None if proc.state is State.RUNNING and not proc.ready else None
 
     def clues(self, name: str) -> Clues:
-        """What the last lines of a process that ended say of the cause."""
+        """What the last lines of a process that ended say of the cause, those still in its pipe included."""
         from entrypoint.known_failures import failure_hint, lost_rank
 
+        self._children[name].drain()
         lines = self._children[name].tail(TAIL)
         found = failure_hint(lines)
         # The ranks of one node share a container: which of them was lost is known there.
         lost = lost_rank(lines) if self._plan.nnodes > 1 else None
-        return Clues(f" ({found})" if found else "", lost)
+        return Clues(f" ({found})" if found else "", lost, ending(lines))
 
     def describe(self) -> list[str]:
         """The state in a few lines, for SIGUSR1."""

@@ -1,55 +1,80 @@
-"""Taking a worker off the list in etcd before it stops, so that frontends send it nothing new."""
+"""Taking a worker off the list that frontends choose from: before it stops, and when it has died.
+
+A worker's entries are told by the address in them. While it lives, it listens on that port; once it is dead,
+nobody does. Leases and model cards of a living worker stay: without them it shuts down on its own.
+"""
 
 from __future__ import annotations
 
-import base64
+import contextlib
+import errno
 import json
 import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from entrypoint.plan import Withdrawal
+from entrypoint.supervise.registry import TIMEOUT, Entry, RegistryError, open_registry
 
-if TYPE_CHECKING:
-    import httpx
-
-TIMEOUT = 3.0
-"""Seconds that etcd gets for each answer: a stop must not hang on it."""
 _ADDRESS = re.compile(r"(?:^|//)(\[[^\]]+\]|[^/:]+):(\d+)(?:/|$)")
 
 
 def withdraw(withdrawal: Withdrawal, pid: int, environ: Mapping[str, str]) -> str:
-    """Delete the keys of the instances that process `pid` serves; a line that says what came of it.
+    """Delete the instances that process `pid` serves; a line that says what came of it.
 
     Never raises: a worker that cannot be withdrawn stops as it would have without. `environ` may hold
     Dynamo's ETCD_AUTH_* variables.
     """
-    import httpx
-
+    where = f"the list in {withdrawal.where}"
     try:
         ports = listening_ports(pid)
-        with _client(withdrawal, environ) as client:
-            listed = _range(client, withdrawal.prefix)
-            own = [key for key, value in listed if ports & {port for _, port in local_addresses(value)}]
-            for key in own:
-                client.post("/v3/kv/deleterange", json={"key": _encode(key)}).raise_for_status()
-    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, KeyError) as error:
-        return f"could not be taken off etcd's list: {withdrawal.etcd}: {error}: it just stops"
-    return "is off etcd's list: nothing new comes in" if own else "is not on etcd's list"
+        with open_registry(withdrawal, environ) as registry:
+            own = [e for e in registry.instances() if ports & {port for _, port in local_addresses(e.value)}]
+            for entry in own:
+                registry.remove(entry)
+    except (RegistryError, OSError) as error:
+        return f"could not be taken off {where}: {error}: it just stops"
+    return f"is off {where}: nothing new comes in" if own else f"is not on {where}"
+
+
+def bury(withdrawal: Withdrawal, environ: Mapping[str, str]) -> str | None:
+    """Delete all that dead workers of this machine have left in the list; a line, None: there was nothing.
+
+    Dead is an instance at an address of this machine where connections are refused. Never raises: what stays
+    expires after 10 s.
+    """
+    try:
+        with open_registry(withdrawal, environ) as registry:
+            dead = [entry for entry in registry.instances() if _is_dead(entry)]
+            for entry in dead:
+                registry.bury(entry)
+    except (RegistryError, OSError) as error:
+        return f"may stay on the list in {withdrawal.where} for 10 s: {error}"
+    return f"is off the list in {withdrawal.where}" if dead else None
+
+
+def _is_dead(entry: Entry) -> bool:
+    addresses = local_addresses(entry.value)
+    return bool(addresses) and all(_refused(host.strip("[]"), port) for host, port in addresses)
+
+
+def _refused(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=TIMEOUT).close()
+    except OSError as error:
+        return error.errno == errno.ECONNREFUSED
+    return False
 
 
 def listening_ports(pid: int) -> set[int]:
     """TCP ports that process `pid` listens on. OSError when it cannot be looked at."""
     inodes = set()
     for fd in Path(f"/proc/{pid}/fd").iterdir():
-        try:
+        with contextlib.suppress(OSError):
             target = str(fd.readlink())
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
+            if target.startswith("socket:["):
+                inodes.add(target[8:-1])
     ports = set()
     for table in ("tcp", "tcp6"):
         path = Path(f"/proc/{pid}/net/{table}")
@@ -63,8 +88,11 @@ def listening_ports(pid: int) -> set[int]:
 
 
 def local_addresses(value: str) -> list[tuple[str, int]]:
-    """(host, port) of an instance's transport, where that host is this machine."""
-    instance = json.loads(value)
+    """(host, port) of an instance's transport, where that host is this machine; half-written: none."""
+    try:
+        instance = json.loads(value)
+    except ValueError:
+        return []
     transport = instance.get("transport") if isinstance(instance, dict) else None
     texts = transport.values() if isinstance(transport, dict) else [transport]
     found = [m for text in texts if isinstance(text, str) for m in _ADDRESS.findall(text)]
@@ -79,36 +107,3 @@ def _is_local(host: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _client(withdrawal: Withdrawal, environ: Mapping[str, str]) -> httpx.Client:
-    import ssl
-
-    import httpx
-
-    verify: Any = True
-    if withdrawal.etcd.startswith("https"):
-        verify = ssl.create_default_context(cafile=withdrawal.ca_file)
-        if certificate := environ.get("ETCD_AUTH_CLIENT_CERT"):
-            verify.load_cert_chain(certificate, environ.get("ETCD_AUTH_CLIENT_KEY"))
-    client = httpx.Client(base_url=withdrawal.etcd, verify=verify, trust_env=False, timeout=TIMEOUT)
-    user, password = environ.get("ETCD_AUTH_USERNAME"), environ.get("ETCD_AUTH_PASSWORD")
-    if user and password:
-        answer = client.post("/v3/auth/authenticate", json={"name": user, "password": password})
-        client.headers["Authorization"] = answer.raise_for_status().json()["token"]
-    return client
-
-
-def _range(client: httpx.Client, prefix: str) -> list[tuple[str, str]]:
-    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-    answer = client.post("/v3/kv/range", json={"key": _encode(prefix), "range_end": _encode(end)})
-    pairs = answer.raise_for_status().json().get("kvs", [])
-    return [(_decode(pair["key"]), _decode(pair["value"])) for pair in pairs]
-
-
-def _encode(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
-
-
-def _decode(text: str) -> str:
-    return base64.b64decode(text).decode()

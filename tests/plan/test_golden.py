@@ -43,7 +43,7 @@ def test_stop_chain_fits_the_budget(name: str) -> None:
     longest = dict.fromkeys(("frontend", "worker", "server"), 0.0)
     for process in plan.processes:
         step = {"frontend": "frontend", "etcd": "server", "nats": "server"}.get(process.role, "worker")
-        drain = process.drain.timeout if process.drain is not None else 0.0
+        drain = process.drain.timeout if process.drain is not None else process.leader_hold or 0.0
         longest[step] = max(longest[step], drain + process.grace)
     assert 0 < sum(longest.values()) < plan.stop_timeout
 

@@ -191,8 +191,8 @@ REFUSED: dict[str, tuple[Container, str]] = {
         "wrongly: garbage answers; use pad (GLM47_ALLOW_WRONG_PADDING=true serves them all the same)",
     ),
     "a drain that does not fit the stop": (
-        Container({"role": "single", "drain_delay": 30}),
-        "cannot use GLM47_DRAIN_DELAY: 30: GLM47_STOP_TIMEOUT 60 leaves the frontend 25 s to drain; "
+        Container({"role": "single", "drain_delay": 45}),
+        "cannot use GLM47_DRAIN_DELAY: 45: GLM47_STOP_TIMEOUT 60 leaves the frontend 39 s to drain; "
         "lower it, or raise GLM47_STOP_TIMEOUT",
     ),
     "an argument of no option": (

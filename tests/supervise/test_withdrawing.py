@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint.plan import Withdrawal
-from entrypoint.supervise.withdrawing import listening_ports, local_addresses, withdraw
+from entrypoint.supervise.withdrawing import bury, listening_ports, local_addresses, withdraw
 from tests.support.runner import free_port
 from tests.support.stack import ENGINE
 
@@ -46,10 +46,11 @@ def test_addresses_of_this_machine_only() -> None:
     assert local_addresses('{"transport": {"http": "http://127.0.0.1:4002/v1/rpc"}}') == [("127.0.0.1", 4002)]
     assert local_addresses('{"transport": {"nats_tcp": "dynamo_backend.generate-694d"}}') == []
     assert local_addresses('{"transport": null}') == []
+    assert local_addresses('{"transport": {"tcp": "127.') == []  # the file store is written in place
 
 
 def call(url: str, path: str, **body: str) -> dict[str, object]:
-    request = urllib.request.Request(f"{url}/v3/kv/{path}", json.dumps(body).encode())
+    request = urllib.request.Request(f"{url}/v3/{path}", json.dumps(body).encode())
     with urllib.request.urlopen(request, timeout=5) as answer:
         data: dict[str, object] = json.loads(answer.read())
     return data
@@ -71,7 +72,7 @@ def etcd(tmp_path: Path) -> Iterator[str]:
         deadline = time.monotonic() + 30
         while True:
             try:
-                call(url, "range", key=encode("x"))
+                call(url, "kv/range", key=encode("x"))
                 break
             except OSError:
                 assert time.monotonic() < deadline and process.poll() is None
@@ -82,25 +83,79 @@ def etcd(tmp_path: Path) -> Iterator[str]:
         process.wait(20)
 
 
+def entries(port: int) -> dict[str, str]:
+    """By key: a worker here that listens on `port`, one that is dead, one elsewhere; the cards of two."""
+    return {
+        "v1/instances/dynamo/backend/generate/1": instance(f"127.0.0.1:{port}"),
+        "v1/instances/dynamo/backend/generate/2": instance(f"127.0.0.1:{free_port()}"),
+        "v1/instances/dynamo/backend/generate/3": instance(f"192.0.2.7:{port}"),
+        "v1/mdc/dynamo/backend/generate/1": instance(f"127.0.0.1:{port}"),
+        "v1/mdc/dynamo/backend/generate/2": '{"type": "Model"}',
+    }
+
+
+def keys(etcd: str) -> set[str]:
+    left = call(etcd, "kv/range", key=encode("v1/"), range_end=encode("v2")).get("kvs", [])
+    assert isinstance(left, list)
+    return {base64.b64decode(kv["key"]).decode() for kv in left}
+
+
 @pytest.mark.stack
 def test_only_the_own_entry_goes(etcd: str, listener: int) -> None:
-    entries = {
-        "v1/instances/dynamo/backend/generate/1": instance(f"127.0.0.1:{listener}"),
-        "v1/instances/dynamo/backend/generate/2": instance(f"127.0.0.1:{free_port()}"),
-        "v1/instances/dynamo/backend/generate/3": instance(f"192.0.2.7:{listener}"),
-        "v1/mdc/dynamo/backend/generate/1": instance(f"127.0.0.1:{listener}"),
-    }
-    for key, value in entries.items():
-        call(etcd, "put", key=encode(key), value=encode(value))
-    line = withdraw(Withdrawal(etcd, "v1/instances/"), os.getpid(), {})
-    assert line == "is off etcd's list: nothing new comes in"
-    left = call(etcd, "range", key=encode("v1/"), range_end=encode("v2"))["kvs"]
-    assert isinstance(left, list)
-    assert {base64.b64decode(kv["key"]).decode() for kv in left} == set(list(entries)[1:])
-    assert withdraw(Withdrawal(etcd, "v1/instances/"), os.getpid(), {}) == "is not on etcd's list"
+    before = entries(listener)
+    for key, value in before.items():
+        call(etcd, "kv/put", key=encode(key), value=encode(value))
+    where = Withdrawal("etcd", etcd)
+    assert withdraw(where, os.getpid(), {}) == f"is off the list in {etcd}: nothing new comes in"
+    assert keys(etcd) == set(before) - {"v1/instances/dynamo/backend/generate/1"}
+    assert withdraw(where, os.getpid(), {}) == f"is not on the list in {etcd}"
+
+
+@pytest.mark.stack
+def test_all_that_a_dead_worker_left_goes(etcd: str, listener: int) -> None:
+    before = entries(listener)
+    for key, value in before.items():
+        lease = call(etcd, "lease/grant", ID=key[-1], TTL="60") if "instances" in key else None
+        assert lease is None or lease["ID"] == key[-1]
+        call(etcd, "kv/put", key=encode(key), value=encode(value), lease=key[-1])
+    where = Withdrawal("etcd", etcd)
+    assert bury(where, {}) == f"is off the list in {etcd}"
+    dead = {"v1/instances/dynamo/backend/generate/2", "v1/mdc/dynamo/backend/generate/2"}
+    assert keys(etcd) == set(before) - dead
+    assert bury(where, {}) is None
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["withdrawn", "dead"])
+def test_the_same_in_the_file_store(tmp_path: Path, listener: int, dead: bool) -> None:
+    """A key's slashes are escaped there: its name is one file."""
+    before = entries(listener)
+
+    def path(key: str) -> Path:
+        _, kind, name = key.split("/", 2)
+        return tmp_path / "v1" / kind / name.replace("/", "%2F")
+
+    for key, value in before.items():
+        path(key).parent.mkdir(parents=True, exist_ok=True)
+        path(key).write_text(value)
+    where = Withdrawal("file", str(tmp_path))
+    if dead:
+        assert bury(where, {}) == f"is off the list in {tmp_path}"
+        gone = {key for key in before if key.endswith("2")}
+    else:
+        assert withdraw(where, os.getpid(), {}) == f"is off the list in {tmp_path}: nothing new comes in"
+        gone = {"v1/instances/dynamo/backend/generate/1"}
+    assert {key for key in before if not path(key).exists()} == gone
+
+
+def test_a_store_that_is_gone_has_no_list(tmp_path: Path) -> None:
+    where = Withdrawal("file", str(tmp_path / "gone"))
+    assert withdraw(where, os.getpid(), {}) == f"is not on the list in {where.where}"
+    assert bury(where, {}) is None
 
 
 def test_a_silent_etcd_does_not_keep_the_worker_from_stopping() -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
-    line = withdraw(Withdrawal(nowhere, "v1/instances/"), os.getpid(), {})
-    assert line.startswith(f"could not be taken off etcd's list: {nowhere}: ")
+    line = withdraw(Withdrawal("etcd", nowhere), os.getpid(), {})
+    assert line.startswith(f"could not be taken off the list in {nowhere}: ")
+    line = str(bury(Withdrawal("etcd", nowhere), {}))
+    assert line.startswith(f"may stay on the list in {nowhere} for 10 s: ")
