@@ -1,4 +1,4 @@
-"""One of two workers is stopped, or dies, while requests come; frontend, stores and transport are Dynamo's."""
+"""One of two workers is stopped, or dies, while requests come, with Dynamo's own frontend and stores."""
 
 from __future__ import annotations
 
