@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from .known_failures import failure_hint
-
-__all__ = ["PHASES", "Progress", "failure_hint"]
+__all__ = ["PHASES", "Progress"]
 
 PHASES = {
     "starting": "starting",
