@@ -134,7 +134,7 @@ def with_patched_sources(plan: Plan, environ: Mapping[str, str]) -> Plan:
 
 
 def with_flashinfer(plan: Plan, environ: Mapping[str, str]) -> Plan:
-    """Let FlashInfer find what it would write into its own packages. CannotWriteError (73)."""
+    """Let FlashInfer find what it would write into its own packages. Errors: `make_usable`'s."""
     if plan.flashinfer is None:
         return plan
     from entrypoint.flashinfer.for_plan import make_usable

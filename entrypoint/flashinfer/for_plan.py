@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrypoint.errors import CannotWriteError
+from entrypoint.errors import CannotWriteError, ConfigError
 from entrypoint.flashinfer import cubins, kernel_sources
 from entrypoint.patches.for_plan import ENGINE_MODULE, with_env
 
@@ -21,7 +21,8 @@ WORKSPACE = "FLASHINFER_WORKSPACE_BASE"
 def make_usable(plan: Plan, environ: Mapping[str, str]) -> tuple[Plan, tuple[str, ...]]:
     """The plan whose engine processes find FlashInfer as they can use it, and lines that say what was done.
 
-    `environ` is what processes inherit. CannotWriteError (73) when FlashInfer would fail to write.
+    `environ` is what processes inherit. CannotWriteError (73) when FlashInfer would fail to write,
+    ConfigError (78) when what it compiles could not be loaded.
     """
     wanted = plan.flashinfer
     if wanted is None:
@@ -52,6 +53,11 @@ def _try_workspaces(plan: Plan, environ: Mapping[str, str]) -> None:
                 if place.is_dir():
                     with tempfile.TemporaryFile(dir=place):
                         pass
+            if os.statvfs(base).f_flag & os.ST_NOEXEC:
+                raise ConfigError(
+                    f"cannot use {WORKSPACE}: {base}: mounted noexec: compiled kernels are loaded from "
+                    "there: set GLM47_CACHE_DIR to a volume, or mount it exec (docker run --tmpfs /tmp:exec)"
+                )
         except OSError as error:
             raise CannotWriteError(
                 f"cannot write {WORKSPACE}: {base}: {error.strerror}: FlashInfer compiles there: give "

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.container.harness import DEMO_MODEL, docker, running
-from tests.container.table import HARD, READ_ONLY
+from tests.container.table import HARD
 from tests.flashinfer import packages
 from tests.flashinfer.conftest import whole as whole
 
@@ -27,6 +27,8 @@ ENV = {
     "GLM47_QUANTIZATION": "none", "GLM47_MOE_RUNNER": "flashinfer_cutlass", "GLM47_GPUS_PER_NODE": "1",
     "GLM47_DISCOVERY": "file", "DYN_FILE_KV": "/tmp/kv", "CALLS": " ".join(packages.FUNCTIONS),
 }  # fmt: skip
+READ_ONLY = ("--read-only", "--tmpfs", "/tmp:exec")
+"""What is compiled in /tmp is loaded from there."""
 WHO = {
     "as it comes": (),
     "read-only": READ_ONLY,
@@ -96,6 +98,15 @@ def test_a_start_without_the_sources_is_refused(
     assert code == 73, logs
     line = f"cannot write FlashInfer's kernel sources for GPU generation 100 103: {SOURCES}: Read-only"
     assert line in logs and "FlashInfer: {" not in logs
+
+
+def test_a_start_with_a_tmpfs_that_nothing_can_be_loaded_from_is_refused(
+    image: str, engine_python: tuple[str, ...]
+) -> None:
+    with running(image, ENV, (*engine_python, "--read-only", "--tmpfs", "/tmp")) as container:
+        code, logs = container.wait(), container.logs()
+    assert code == 78, logs
+    assert "mounted noexec" in logs and "--tmpfs /tmp:exec" in logs and "FlashInfer: {" not in logs
 
 
 def test_check_says_that_they_are_there(image: str, engine_python: tuple[str, ...]) -> None:

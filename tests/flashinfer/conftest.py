@@ -10,6 +10,7 @@ import pytest
 from tests.flashinfer import packages
 from tests.patches.conftest import available
 from tests.patches.conftest import pytest_generate_tests as pytest_generate_tests
+from tests.patches.conftest import unshare as unshare
 
 
 @pytest.fixture(scope="session")

@@ -177,6 +177,21 @@ def test_a_cache_that_cannot_be_written_is_refused(
     assert found["code"] == 73 and "GLM47_CACHE_DIR" in found["error"] and "\n" not in found["error"]
 
 
+def test_a_cache_that_nothing_can_be_loaded_from_is_refused(
+    site: Site, unshare: list[str], tmp_path: Path
+) -> None:
+    """Docker mounts a tmpfs noexec unless told otherwise."""
+    place = site(LINKING)
+    (tmp_path / "cache").mkdir()
+    script = f'mount -t tmpfs -o noexec tmpfs {tmp_path}/cache && exec "$@"'
+    found = prepared([*unshare, "sh", "-c", script, "sh"], place, tmp_path / "cache")
+    assert found["code"] == 78
+    assert found["error"].startswith(
+        f"cannot use FLASHINFER_WORKSPACE_BASE: {tmp_path}/cache/flashinfer: mounted noexec: "
+    )
+    assert "GLM47_CACHE_DIR" in found["error"] and "\n" not in found["error"]
+
+
 @pytest.mark.releases
 def test_every_release_works_prepared(version: str, tmp_path: Path, site: Site) -> None:
     """The FlashInfer that each sglang release pins, the newest too."""
