@@ -92,7 +92,8 @@ def test_a_start_without_the_sources_is_refused(
     image: str, engine_python: tuple[str, ...], tmp_path: Path, command: str
 ) -> None:
     """They are hidden by an empty directory: an image that was built without them."""
-    args = (*engine_python, *WHO["all of it"], "-v", f"{tmp_path}:{SOURCES}:ro")
+    tmp_path.chmod(0o755)
+    args = (*engine_python, *WHO["all of it"], "--shm-size=2g", "-v", f"{tmp_path}:{SOURCES}:ro")
     with running(image, ENV, args, (command,)) as container:
         code, logs = container.wait(), container.logs()
     assert code == 73, logs
