@@ -44,6 +44,9 @@ def _lines(plan: Plan) -> Iterator[str]:
         head.append(("model", f"{plan.served_model_name} from {source}"))
         if view != source:
             head.append(("", f"engine and frontend get {view}, links to it"))
+    for index, own in enumerate(plan.layouts):
+        text = f"{own.role}: attention-TP {own.attention_tp}, {own.kv_heads} KV heads, {own.kv_cache_dtype}"
+        head.append(("" if index else "KV cache", f"{text}, over {own.transfer_backend}"))
     head += [
         ("run dir", plan.run_dir),
         ("logs", f"standard output ({plan.log_format})" + (f" and {plan.log_dir}" if plan.log_dir else "")),
