@@ -22,12 +22,13 @@ REMARKS = {
     "early": "decode goes on before every prefill rank has sent: wrong answers under load",
     "never": "decode never takes the transfer for complete: requests hang",
     "stops": "prefill fails on the first request",
-    "tokens": "the real engine answers otherwise than an aggregated worker, though every byte is in place",
 }
 """What a measured result other than `right` means for a person."""
-TOKENS = {"prefill-above-heads": "tokens"}
-"""Relations whose bytes may be right and whose answers were wrong on every release that was tried with the
-real engine (0.5.6.post2, 0.5.14, 0.5.23; docs/layouts.md)."""
+SHOWN: Mapping[str, tuple[str, ...]] = {"prefill-above-heads": ()}
+"""Relations whose bytes in place are not enough: the releases on which answers of the real engine were right.
+
+Ranks share heads there, as in the original deployment's layout (TP 16 with 8 heads).
+"""
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,11 @@ def judge(
         return Verdict(unmeasured, f"sglang {sglang} with {backend} has not been measured")
     result = results(backend, release)[kind]
     if result == "right":
-        result = TOKENS.get(kind, result)
-    if result == "right":
-        return Verdict("right")
+        if release in SHOWN.get(kind, (release,)):
+            return Verdict("right")
+        return Verdict(
+            "unknown", "every byte is in place, but no answers of the real engine have shown it right"
+        )
     upstream = ", ".join(map(str, _upstream(result, kind, release)))
     return Verdict("wrong", REMARKS[result] + (f" (sglang {upstream})" if upstream else ""))
 

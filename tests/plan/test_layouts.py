@@ -59,7 +59,7 @@ REFUSED: dict[str, tuple[Container, str]] = {
     "one KV head": (Container({**BOTH, "prefill_tp": 1, "decode_tp": 2}, facts=ONE_HEAD), "1 and 2"),
     "a newer release": (
         Container({**FRONTEND, "prefill_tp": 16, "decode_tp": 8}, facts=NEWER),
-        "16 and 8 (GLM47_PREFILL_TP, GLM47_DECODE_TP), sglang 0.5.14, nixl, 8 KV heads: the real engine",
+        "16 and 8 (GLM47_PREFILL_TP, GLM47_DECODE_TP), sglang 0.5.14, nixl, 8 KV heads: every byte is",
     ),
     "a release that nobody has measured": (
         Container({**FRONTEND, "prefill_tp": 8, "decode_tp": 4}, facts=UNKNOWN),
