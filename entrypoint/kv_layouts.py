@@ -25,7 +25,7 @@ REMARKS = {
 }
 """What a measured result other than `right` means for a person."""
 SHOWN: Mapping[str, tuple[str, ...]] = {"prefill-above-heads": ()}
-"""Relations whose bytes in place are not enough: the releases on which answers of the real engine were right.
+"""Relations whose bytes in place are not enough: the releases on which answers from GPUs were right.
 
 Ranks share heads there, as in the original deployment's layout (TP 16 with 8 heads).
 """
@@ -93,7 +93,7 @@ def judge(
         if release in SHOWN.get(kind, (release,)):
             return Verdict("right")
         return Verdict(
-            "unknown", "every byte is in place, but no answers of the real engine have shown it right"
+            "unknown", "every byte is in place, but no answers from GPUs have shown it right"
         )
     upstream = ", ".join(map(str, _upstream(result, kind, release)))
     return Verdict("wrong", REMARKS[result] + (f" (sglang {upstream})" if upstream else ""))

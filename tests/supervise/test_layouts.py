@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import httpx
 import pytest
 
 from entrypoint.plan import FrontendProbe, KvLayout
+from entrypoint.supervise import report
 from entrypoint.supervise.asking import View
+from entrypoint.supervise.director import Director
 from entrypoint.supervise.frontend_health import FrontendHealth
 from entrypoint.supervise.layouts import TRIES, Layouts
+from tests.plan.deployments import Container, build
 
 PREFILL, DECODE = "10.0.0.1", "10.0.0.2"
 VIEW = View(
@@ -127,3 +131,14 @@ def test_the_frontend_is_not_ready_and_sends_no_request() -> None:
     assert "do not fit together: attention-TP 16 and 8" in why
     # Only the runners were asked: a chat completion would have gone to the frontend's own address.
     assert runners.asked == 2
+
+
+def test_what_a_runner_tells_is_what_a_frontend_reads() -> None:
+    plan = build(Container({"role": "decode", "head_address": "node1", "tp": 4}))
+    status = json.loads(json.dumps(report.status(Director(plan, 0.0), 1.0, {})))
+    why = str(unfit(told(layout("prefill", 16)), status))
+    assert "attention-TP 16 and 4" in why
+    frontend = build(Container({"role": "frontend", "head_address": "node1", "prefill_workers": 1}))
+    probe = frontend.process("frontend").ready
+    assert isinstance(probe, FrontendProbe)
+    assert (probe.layouts, probe.workers_port) == (True, frontend.health_port)
