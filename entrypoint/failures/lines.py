@@ -92,7 +92,7 @@ class LogLine:
     headed: bool = False
     """A head was recognised: the line begins a message."""
     repeats: bool = False
-    """It repeats what a user sent or what was set."""
+    """It repeats what a user sent or what was set. Not looked for below WARNING."""
     exception: str | None = None
     """The exception that the line ends a traceback with: name and message."""
 
@@ -113,7 +113,9 @@ def read_line(line: str) -> LogLine:
         level = None if word is None else _LEVELS.get(word.upper(), Level.INFO)
         if writer == "nccl" and level is Level.WARNING:
             level = Level.ERROR
-        return LogLine(line[match.end() :], line, level, writer, True, _REPEATED.search(line) is not None)
+        # Most lines of a busy engine are INFO: they are never a cause, whatever they repeat.
+        repeats = level not in (Level.DEBUG, Level.INFO) and _REPEATED.search(line) is not None
+        return LogLine(line[match.end() :], line, level, writer, True, repeats)
     exception = _EXCEPTION.match(line)
     if exception is not None:
         return LogLine(line, line, exception=exception["what"])

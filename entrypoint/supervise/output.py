@@ -39,8 +39,10 @@ IDLE_AFTER = 1.0
 READS = 4
 """Reads of one turn at most, so that one flooding child does not hold up the others."""
 PIPE_SIZE = 256 << 10
-TAIL_BYTES = 64 << 10
-TAIL_BLOCKS = 512
+TAIL_BYTES = 512 << 10
+TAIL_BLOCKS = 8192
+"""What is kept of a child's last output. SGLang goes on for 5 s after its scheduler has crashed, and a busy
+worker wrote 200 KB in that time: the crash must still be in it."""
 
 
 class Output:

@@ -17,8 +17,9 @@ from entrypoint.supervise.states import Action, Clues, Say, State
 FIRST_NEWS, NEWS = 10.0, 60.0
 """Seconds after which a start that is not over says what it waits for, and then between repeats."""
 
-TAIL = 1000
-"""Last lines of a process that ended to look for the cause in; its own 503 lines may be most of them."""
+TAIL = 4000
+"""Last lines of a process that ended to look for the cause in; those of requests that still reach it may be
+most of them."""
 
 
 class Watcher:

@@ -235,3 +235,23 @@ def test_a_taken_health_port_is_said(tmp_path: Path) -> None:
         with Runner.of_plan(p, tmp_path) as runner:
             assert runner.wait() == 78
     assert "GLM47_HEALTH_PORT" in runner.lines[-1] and "already in use" in runner.lines[-1]
+
+
+CRASH = """
+import sys, time
+print("2026-11-25T17:39:14.9Z  INFO scheduler.report_prefill_stats: Prefill batch, #new-seq: 4")
+print("Fatal Python error: Segmentation fault")
+print("2026-11-25T17:39:15.2Z ERROR watchdog._check_processes: Subprocess scheduler_0 (pid=2612) "
+      "crashed with exit code -11. Triggering SIGQUIT for cleanup...")
+for n in range(1000):
+    print("2026-11-25T17:39:16.0Z  INFO handle_payload: push_handler: request received", "x" * 250, n)
+sys.stdout.flush()
+import os; os.kill(os.getpid(), 9)
+"""
+
+
+def test_the_cause_is_named_though_requests_went_on_coming(tmp_path: Path) -> None:
+    # SGLang's main process waits 5 s before it follows its scheduler, and goes on taking requests.
+    with Runner.of_plan(plan(process("engine", argv=(sys.executable, "-c", CRASH))), tmp_path) as runner:
+        assert runner.wait() == 137
+        assert "Segmentation fault" in runner.lines[-1] and "native code" in runner.lines[-1]
