@@ -92,9 +92,7 @@ def judge(
     if result == "right":
         if release in SHOWN.get(kind, (release,)):
             return Verdict("right")
-        return Verdict(
-            "unknown", "every byte is in place, but no answers from GPUs have shown it right"
-        )
+        return Verdict("unknown", "every byte is in place, but no answers from GPUs have shown it right")
     upstream = ", ".join(map(str, _upstream(result, kind, release)))
     return Verdict("wrong", REMARKS[result] + (f" (sglang {upstream})" if upstream else ""))
 
