@@ -119,12 +119,18 @@ def pageable(pool: Any) -> None:
     pool._cuda_host_register = pool._cuda_host_unregister = lambda *args, **options: None
 
 
+def replicated_heads(update_config: Any) -> None:
+    """On a CPU SGLang pads the KV heads to a multiple of TP; on a GPU ranks beyond them share heads."""
+    update_config.get_num_heads_padding_size = lambda *args, **options: 1
+
+
 CHANGES: dict[str, Callable[[Any], None]] = {
     "nixl_cu12._api": host_memory,
     "nixl_cu13._api": host_memory,
     "transformers.utils.import_utils": text_only,
     "sglang.srt.utils.common": kernel_names,
     "sglang.srt.mem_cache.pool_host.common": pageable,
+    "sglang.srt.configs.update_config": replicated_heads,
 }
 """What is changed in a module that is there, by its name, as soon as it is imported."""
 
