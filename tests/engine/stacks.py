@@ -33,16 +33,20 @@ class Stack:
         *,
         release: str = PINNED,
         gpus: int = 1,
+        spins: bool = False,
         node: Node | None = None,
         **settings: str,
     ) -> None:
-        """`node`: where it runs, if not here. `settings` win over the CPU engine's and over free ports."""
+        """`node`: where it runs, if not here. `spins`: as in cpu_engine.settings.
+
+        `settings` win over the CPU engine's and over the free ports.
+        """
         host = "127.0.0.1" if node is None else node.address
         given = {
             "GLM47_RUN_DIR": str(directory),
             "GLM47_TERMINATION_LOG": f"{directory}.reason",
             "ROLE": role,
-            **cpu_engine.settings(model, release=release, gpus=gpus),
+            **cpu_engine.settings(model, release=release, gpus=gpus, spins=spins),
             **free_ports(),
             **settings,
         }

@@ -38,7 +38,7 @@ def test_the_innocent_are_left_alone_and_a_stopped_one_is_not(
     tmp_path: Path, model: Path, release: str
 ) -> None:
     slow = SOON | {"CPU_ENGINE_SLOW_FIRST": "25"}
-    with Stack(tmp_path / "run", model, "single", release=release, **slow) as stack:
+    with Stack(tmp_path / "run", model, "single", release=release, spins=True, **slow) as stack:
         # Its first request takes far longer than any limit, with nothing to be seen but a busy scheduler.
         runner = stack.ready().runner
         began, answered = (float(runner.wait_for(rf"runner +\| {name} is ready after ").split()[-2])

@@ -42,11 +42,12 @@ ARGUMENTS = (
 
 
 def settings(
-    model: Path | str, *, release: str = PINNED, gpus: int = 1, extra_args: str = ""
+    model: Path | str, *, release: str = PINNED, gpus: int = 1, spins: bool = False
 ) -> dict[str, str]:
     """The environment with which a runner starts the CPU engine; roles, ports and addresses are the caller's.
 
-    `gpus`: ranks of this node. `extra_args`: more for GLM47_EXTRA_ARGS.
+    `gpus`: ranks of this node. `spins`: an idle scheduler keeps a core busy, as in production; else it
+    sleeps, so that several engines have room on two cores.
     """
     made = {
         "PYTHONPATH": str(SHIM),
@@ -63,7 +64,7 @@ def settings(
         "GLM47_MEM_FRACTION": "0.1",
         # The installed engine is shared: nobody edits it in place.
         "GLM47_PATCH_MODE": "overlay",
-        "GLM47_EXTRA_ARGS": f"{ARGUMENTS} {extra_args}".strip(),
+        "GLM47_EXTRA_ARGS": ARGUMENTS if spins else f"{ARGUMENTS} --sleep-on-idle",
     }
     if release == "0.5.23":
         # With overlap, its prefill scheduler makes a CUDA event.
