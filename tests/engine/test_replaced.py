@@ -59,6 +59,14 @@ class Deployment:
     def frontend_ready(self) -> bool:
         return self.stacks["frontend"].runner.get("/readyz")[0] == 200
 
+    def wait_for_frontend(self) -> None:
+        try:
+            until(self.frontend_ready, "the frontend is ready", START)
+        except AssertionError:
+            for stack in self.stacks.values():
+                print("\n".join(stack.runner.lines[-12:]))
+            raise
+
     def close(self) -> None:
         """End them all, frontend first, without leaving an engine behind on a busy machine."""
         stacks = [*reversed(self.stacks.values())]
@@ -75,7 +83,7 @@ def deployment(release: str, model: Path, tmp_path_factory: pytest.TempPathFacto
     made = Deployment(tmp_path_factory.mktemp("replaced"), model, release)
     try:
         made.start("etcd,nats", "prefill", "decode", "frontend")
-        until(made.frontend_ready, "the frontend is ready", START)
+        made.wait_for_frontend()
         yield made
     finally:
         made.close()
@@ -110,7 +118,7 @@ def test_the_first_request_after_a_replacement_is_quick(
     until(lambda: not deployment.frontend_ready(), "the frontend is not ready", 60)
     before = len(frontend.runner.lines)
     deployment.start(role)
-    until(deployment.frontend_ready, "the frontend is ready again", START)
+    deployment.wait_for_frontend()
     took = [seconds(frontend.url, asked[:1], right[:1]) for _ in range(2)]
     said = [line for line in frontend.runner.lines[before:] if line.startswith("runner")]
     print("\n".join([f"requests after the replaced {role}: {took[0]:.2f} s, {took[1]:.2f} s", *said]))
