@@ -19,7 +19,6 @@ import importlib.util
 import json
 import os
 import sys
-import tempfile
 import types
 from pathlib import Path
 
@@ -139,8 +138,8 @@ def module(name):
 
 def fake_cuda():
     """A directory with an nvcc that only tells its version."""
-    home = Path(tempfile.mkdtemp(prefix="cuda."))
-    (home / "bin").mkdir()
+    home = Path(os.environ["FLASHINFER_WORKSPACE_BASE"], "cuda")
+    (home / "bin").mkdir(parents=True, exist_ok=True)
     nvcc = home / "bin" / "nvcc"
     nvcc.write_text("#!/bin/sh\necho 'Cuda compilation tools, release 13.0, V13.0.48'\n")
     nvcc.chmod(0o755)
