@@ -45,9 +45,9 @@ setup-cpu-engine: setup
 test-engine: setup-cpu-engine
 	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "engine and not releases" tests/engine
 
-# The padding edit and FlashInfer on every release on the registry, and the newer CPU engines: 2.5 GB each.
+# Every release on the registry: the padding edit, layouts, hints, FlashInfer; and the newer CPU engines, 2.5 GB each.
 releases: setup
-	$(BIN)/python -m pytest -m releases -n auto tests/patches tests/layouts tests/flashinfer
+	$(BIN)/python -m pytest -m releases -n auto tests/patches tests/layouts tests/progress tests/flashinfer
 	$(BIN)/python -m pytest -m releases tests/engine
 
 lint: .venv/.ready
