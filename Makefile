@@ -43,7 +43,7 @@ setup-cpu-engine: setup
 	$(BIN)/python -m tests.support.cpu_engine
 
 test-engine: setup-cpu-engine
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "engine and not releases" tests/engine
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "engine and not releases" tests/engine
 
 # Every release on the registry: the padding edit, layouts, hints, FlashInfer; and the newer CPU engines, 2.5 GB each.
 releases: setup

@@ -8,15 +8,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
 import time
 from pathlib import Path
 
-import pytest
-
-from tests.engine.stacks import Stack, asking, flying
+from tests.engine.stacks import Stack, asking
 from tests.support import cpu_engine
-from tests.support.cpu_engine.shim.faults import BLOCK, SPIN
+from tests.support.cpu_engine.shim.faults import SPIN
 from tests.support.runner import Runner, free_port, until
 from tests.support.stack import free_ports
 
@@ -93,35 +90,6 @@ def test_a_worker_that_spins_and_the_frontend_of_another_container(
             return "0 of 1 backend" in str(body)
 
         until(delisted, "the worker is not listed any more", 30)
-
-
-@pytest.mark.parametrize(
-    ("role", "fault", "words"),
-    [("prefill", SPIN, "spins"), ("decode", BLOCK, r"waits in \S+")],
-    ids=["prefill spins", "decode is blocked"],
-)
-def test_of_prefill_and_decode_the_one_that_hangs_is_named(
-    tmp_path: Path, model: Path, release: str, role: str, fault: int, words: str
-) -> None:
-    """Both have a request and answer nothing."""
-    roles = "etcd,nats,prefill,decode,frontend"
-    with Stack(tmp_path / "run", model, roles, release=release, gpus=2, **SOON) as stack:
-        runner = stack.ready().runner
-        main = runner.status_of(role)["pid"]
-        (pid,) = [pid for pid in stack.pids(SCHEDULER) if parent(pid) == main]
-        pages = [f"http://127.0.0.1:{int(stack.ports['GLM47_SYSTEM_PORT']) + n}/metrics" for n in (0, 1)]
-        os.kill(pid, fault)
-        threading.Thread(target=ask_in_vain, args=(stack,), daemon=True).start()
-        until(lambda: flying(pages[role == "decode"]), "it has the request")
-        ends_with(
-            runner, 75, rf"{role} hangs: its process sglang::scheduler \(pid {pid}\) {words} with 1 req"
-        )
-        other = "prefill" if role == "decode" else "decode"
-        assert not any(f"{other} is not ready any more" in line for line in runner.lines)
-
-
-def parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def ask_in_vain(stack: Stack) -> None:
