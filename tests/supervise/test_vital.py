@@ -190,7 +190,8 @@ def test_it_is_stopped_at_once_while_others_drain() -> None:
     actions = d.hollow("decode", Dead(SCHEDULER, 12, 134), 1.0)
     assert [a.name for a in actions if isinstance(a, Signal)] == ["decode"]
     assert [a.name for a in actions if isinstance(a, StartDrain)] == ["frontend"]
-    assert d.procs["decode"].kill_at == 5.0
+    # An engine may use what its drain leaves of its time, a broken one 5 s of it at most.
+    assert d.procs["decode"].kill_at == 1.0 + 5.0
     d.exited("decode", 0, 2.0)
     assert d.verdict is not None and d.verdict.code == 134
 
