@@ -20,6 +20,9 @@ STILL = 0.02
 ROUNDS = 5.0
 """Waits a second from which on a thread that is busy surely goes round its loop: a scheduler of several ranks
 waits for the others on every round. One that spins waits a few times at most, for Python's lock."""
+KERNEL = 0.01
+"""Share of a busy thread's processor time in the kernel up to which it may spin: clock ticks that fall into
+an interrupt are counted there. One that goes round its loop has at least three times as much."""
 SPUN = 1.0
 """Seconds of processor time that a thread must have spent spinning to be accused of it: on a machine that has
 too much to do, a few looks in a row may miss what it does in the kernel."""
@@ -110,7 +113,7 @@ class Detector:
     _unanswered: int = 0
     """Looks in a row in which requests waited, none was answered, and nothing excused that."""
     _did: dict[int, str] = field(default_factory=dict)
-    """What each process did last."""
+    """What each process did since requests wait."""
     _began: Look | None = None
     """The last look before these."""
     _last: Stuck | None = None
@@ -146,7 +149,11 @@ class Detector:
         if self._unanswered == 0:
             self._began = before
         self._unanswered += 1
-        self._did = did
+        # Still is what is still now; whether it spins is seen better the longer it is looked at.
+        self._did = {
+            now.pid: "still" if did.get(now.pid) == "still" else doing_of(was, now, self._unanswered)
+            for was, now in _pairs(self._began or before, look)
+        }
         return self._stuck(look) if not self.waits_for_others or self._evidence(look) else None
 
     def _waits_in_vain(
@@ -204,12 +211,13 @@ def _pairs(before: Look, look: Look) -> list[tuple[Thread, Thread]]:
     return [(known[t.pid, t.title], t) for t in look.threads if (t.pid, t.title) in known]
 
 
-def doing_of(was: Thread, now: Thread) -> str:
-    """What a thread did between two looks: `still`, `spins` or `runs`."""
-    used = now.user - was.user + now.system - was.system
-    if used < STILL * INTERVAL and now.state in ASLEEP:
+def doing_of(was: Thread, now: Thread, intervals: int = 1) -> str:
+    """What a thread did between two looks, `intervals` apart: `still`, `spins` or `runs`."""
+    kernel, seconds = now.system - was.system, intervals * INTERVAL
+    used = now.user - was.user + kernel
+    if used < STILL * seconds and now.state in ASLEEP:
         return "still"
-    goes_round = now.waits - was.waits >= ROUNDS * INTERVAL or now.system > was.system
+    goes_round = now.waits - was.waits >= ROUNDS * seconds or kernel > KERNEL * used
     return "runs" if goes_round else "spins"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,9 +20,6 @@ from tests.support.cpu_engine import greedy
 from tests.support.runner import free_port, until
 
 pytestmark = pytest.mark.xdist_group("replaced")
-
-FIRST = 1.0
-"""Seconds by which a client's first request to a replaced worker may be slower than its next one."""
 
 
 class Deployment:
@@ -89,12 +86,6 @@ def deployment(release: str, model: Path, tmp_path_factory: pytest.TempPathFacto
         made.close()
 
 
-def seconds(url: str, asked: list[str], right: list[str]) -> float:
-    began = time.monotonic()
-    assert greedy(url, asked) == right
-    return time.monotonic() - began
-
-
 def test_it_answers(deployment: Deployment, asked: list[str], right: list[str]) -> None:
     assert greedy(deployment.stacks["frontend"].url, asked) == right
     assert "first tokens after" in deployment.stacks["frontend"].runner.text()
@@ -110,7 +101,7 @@ def test_prefill_and_decode_did_their_parts(deployment: Deployment) -> None:
 
 
 @pytest.mark.parametrize("role", ["prefill", "decode"])
-def test_the_first_request_after_a_replacement_is_quick(
+def test_a_replaced_worker_has_answered_the_frontend_before_it_is_ready_again(
     deployment: Deployment, role: str, asked: list[str], right: list[str]
 ) -> None:
     frontend = deployment.stacks["frontend"]
@@ -119,12 +110,10 @@ def test_the_first_request_after_a_replacement_is_quick(
     before = len(frontend.runner.lines)
     deployment.start(role)
     deployment.wait_for_frontend()
-    took = [seconds(frontend.url, asked[:1], right[:1]) for _ in range(2)]
-    said = [line for line in frontend.runner.lines[before:] if line.startswith("runner")]
-    print("\n".join([f"requests after the replaced {role}: {took[0]:.2f} s, {took[1]:.2f} s", *said]))
-    assert any(f"a new {role} worker is listed" in line for line in said)
-    assert any("first tokens after" in line for line in said)
-    assert took[0] < took[1] + FIRST
+    said = f"a new {role} worker is listed.*first tokens after.*frontend is ready again"
+    until(
+        lambda: re.search(said, "\n".join(frontend.runner.lines[before:]), re.DOTALL), "it has said all three"
+    )
     assert greedy(frontend.url, asked) == right
 
 

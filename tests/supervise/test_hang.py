@@ -40,7 +40,7 @@ class Engine:
         t = self.threads[index]
         state, user, system, waits, where = {
             "runs": ("R", 1.9, 0.05, 400, ""), "spins": ("R", 2.0, 0.0, 2, ""),
-            "starves": ("R", 0.1, 0.0, 2, ""),
+            "starves": ("R", 0.1, 0.0, 2, ""), "is interrupted": ("R", 1.9, 0.01, 3, ""),
             "still": ("S", 0.0, 0.0, 0, "futex_wait_queue"),
             "polls": ("S", 0.01, 0.0, 40, "hrtimer_nanosleep"),
         }[what]  # fmt: skip
@@ -147,6 +147,19 @@ def test_on_a_busy_machine_it_takes_longer_to_say_that_it_spins() -> None:
     found = engine.looks(12, leader="starves", in_flight=1)
     assert [f.seconds if f else 0 for f in found] == [0] * 9 + [20, 22, 24]
     assert engine.look(in_flight=1) is None
+
+
+@pytest.mark.parametrize("waits_for_others", [False, True])
+@pytest.mark.parametrize("looks", [3, 20])
+def test_a_clock_tick_in_the_kernel_now_and_then_is_no_round(waits_for_others: bool, looks: int) -> None:
+    """Interrupts are counted where they fall: the last look of a hang must not decide what it is called."""
+    engine = Engine(waits_for_others)
+    engine.look(in_flight=1, answers=5)
+    found = engine.looks(looks, leader="is interrupted", in_flight=1)[-1]
+    assert found is not None and found.seconds == looks * INTERVAL
+    assert found.doing.startswith("spins with 1 request")
+    found = engine.looks(looks, leader="starves", in_flight=1)[-1]
+    assert found is not None and found.doing.startswith("spins with 1 request")
 
 
 # -- what never is
