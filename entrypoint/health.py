@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from entrypoint.errors import ConfigError
 
 REQUEST_TIMEOUT = 10.0
 """Seconds a client may take for its request; then the connection is closed."""
+CONNECTIONS = 64
+"""Clients at a time: one more, and the oldest connection is closed. Descriptors are for the processes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def serve(listener: socket.socket, views: Views) -> None:
 def _serve(listener: socket.socket, views: Views) -> None:
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-    from entrypoint.supervise import report
+    from entrypoint.supervise import metrics, report
 
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_TIMEOUT
@@ -63,8 +66,8 @@ def _serve(listener: socket.socket, views: Views) -> None:
         def do_GET(self) -> None:
             path = self.path.partition("?")[0].rstrip("/") or "/"
             if path == "/metrics":
-                text = report.metrics(views.status(), views.turned())
-                return self._send(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+                body, kind = metrics.page(views.status(), views.turned(), self.headers.get("Accept", ""))
+                return self._send(200, body, kind)
             if path == "/status":
                 return self._json(200, views.status())
             if path == "/plan":
@@ -99,6 +102,23 @@ def _serve(listener: socket.socket, views: Views) -> None:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        connections: ClassVar[list[socket.socket]] = []
+        """Open ones, oldest first."""
+        lock = threading.Lock()
+
+        def process_request(self, request: Any, client_address: Any) -> None:
+            with self.lock:
+                self.connections.append(request)
+                if len(self.connections) > CONNECTIONS:
+                    # Its handler reads an end of the stream, and closes it.
+                    with contextlib.suppress(OSError):
+                        self.connections.pop(0).shutdown(socket.SHUT_RDWR)
+            super().process_request(request, client_address)
+
+        def close_request(self, request: Any) -> None:
+            with self.lock, contextlib.suppress(ValueError):
+                self.connections.remove(request)
+            super().close_request(request)
 
         def handle_error(self, request: Any, client_address: Any) -> None:
             """A client that went away is no news either."""

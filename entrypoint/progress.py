@@ -8,7 +8,7 @@ All times are monotonic seconds given by the caller.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["PHASES", "Progress"]
 
@@ -109,6 +109,9 @@ class Progress:
     _draft: bool = False
     """All of them had loaded, and began again: the draft model."""
 
+    _spent: dict[str, float] = field(default_factory=dict)
+    """Seconds by phase, the present one not included."""
+
     def __post_init__(self) -> None:
         self.last_change = self.last_line_at = self.phase_since = self.started
 
@@ -173,6 +176,7 @@ class Progress:
             or (phase == "draft" and not detail)
         ):
             # Older releases load a draft model after the first one's graphs, and go on as with the first.
+            self._spent[self.phase] = self._spent.get(self.phase, 0.0) + now - self.phase_since
             self.phase, self.phase_since = phase, now
             self.done = self.total = None
         else:
@@ -183,6 +187,12 @@ class Progress:
         self.last_change = now
         self.loaded = self.loaded or phase in ("loaded", "registered")
         return True
+
+    def spent(self, now: float) -> dict[str, float]:
+        """Seconds that the start has spent in each phase so far; `loaded` and `registered` are its end."""
+        if self.dialect is None or self.phase in ("loaded", "registered"):
+            return dict(self._spent)
+        return self._spent | {self.phase: self._spent.get(self.phase, 0.0) + now - self.phase_since}
 
     def remaining(self, now: float) -> float | None:
         """Seconds that the bar being shown still needs at its pace so far; None when nobody can tell."""

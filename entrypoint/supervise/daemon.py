@@ -188,7 +188,7 @@ class Daemon(Supervisor):
         if self._on_ready is not None and self.director.ready:
             self.output.show(self._on_ready(self.plan))
             self._on_ready = None
-        self.snapshot = report.status(self.director, now, self.watcher.extra())
+        self.snapshot = report.status(self.director, now, self.watcher.extra(), self.prober.asked())
 
     def _timeout(self, now: float, longest: float) -> float:
         if self._posted or self._signals:

@@ -169,7 +169,7 @@ class ChildOutput:
         self.name = name
         self.fd = fd
         self.parse = on_lines is not None
-        self.bytes = 0
+        self.bytes = self.lines = 0
         self.read_at = time.monotonic()
         """Monotonic time of the last read that gave something."""
         self._output = output
@@ -245,6 +245,7 @@ class ChildOutput:
             data = block.data
             if not data:
                 continue
+            self.lines += data.count(b"\n")
             self._output.write(self.name, block)
             self._tail_size += len(data)
             self._tail.append(data)

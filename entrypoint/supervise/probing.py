@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -56,6 +57,21 @@ class Answer:
     """Waiting longer will not help."""
 
 
+@dataclass
+class Asked:
+    """How often something was asked whether it is ready, and for how long (seconds)."""
+
+    count: int = 0
+    seconds: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """One question more, which takes as long as this lasts."""
+        began = time.monotonic()
+        yield
+        self.count, self.seconds = self.count + 1, self.seconds + time.monotonic() - began
+
+
 class Prober:
     """One thread per thing that is watched; answers go to `report`, which must be thread-safe."""
 
@@ -69,6 +85,7 @@ class Prober:
         self._report = report
         self._watches: dict[str, _Watch] = {}
         self._clients = _Clients()
+        self._asked: dict[str, Asked] = {}
         self._announced: Announced | None = None
         if announcements is not None:
             self._announced = Announced(announcements, environ, partial(self._clients.get, None))
@@ -76,7 +93,8 @@ class Prober:
     def watch(self, name: str, probe: Probe, life: int = 0, loads: bool = False) -> None:
         """Start asking; an earlier watch of the same name ends. `loads`: an engine, slow to come up."""
         self.forget(name)
-        watch = _Watch(name, probe, life, loads, self._report, self._clients, self._announced)
+        asked = self._asked.setdefault(name, Asked())
+        watch = _Watch(name, probe, life, loads, self._report, self._clients, self._announced, asked)
         self._watches[name] = watch
         watch.start()
 
@@ -102,6 +120,10 @@ class Prober:
         )
         asking(lambda: in_flight(drain, self._clients.get(None)))
         done()
+
+    def asked(self) -> dict[str, dict[str, float]]:
+        """For the status: questions so far by probe, and the seconds that their answers took."""
+        return {name: {"count": a.count, "seconds": round(a.seconds, 3)} for name, a in self._asked.items()}
 
     def client(self) -> httpx.Client:
         """The client that asks servers of this container."""
@@ -158,10 +180,11 @@ class _Watch(threading.Thread):
         report: Callable[[Answer], None],
         clients: _Clients,
         announced: Announced | None,
+        asked: Asked,
     ) -> None:
         super().__init__(name=f"probe-{name}", daemon=True)
         self.what, self.probe, self.life, self.loads = name, probe, life, loads
-        self.report, self.clients = report, clients
+        self.report, self.clients, self.asked = report, clients, asked
         self.event = threading.Event()
         self.over = False
         self.frontend = judge_of(probe, clients.get, self.event.set, announced)
@@ -214,6 +237,10 @@ class _Watch(threading.Thread):
             self.report(answer)
 
     def _ask(self) -> Answer:
+        with self.asked.timed():
+            return self._answer()
+
+    def _answer(self) -> Answer:
         try:
             ready, why, loading = ask(self.probe, self.clients.get, self.frontend)
             self.unreachable_since = None

@@ -14,10 +14,12 @@ LOOP_LIMIT = 10.0
 """Seconds without a turn of the supervisor's loop before it counts as hung."""
 
 
-def status(director: Director, now: float, extra: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def status(
+    director: Director, now: float, extra: dict[str, dict[str, Any]], probes: dict[str, dict[str, float]]
+) -> dict[str, Any]:
     """The state of every process and of the whole. `extra` adds fields per process (progress, output).
 
-    Ages and durations are seconds.
+    `probes`: how often each probe was asked, and for how long. Ages and durations are seconds.
     """
     plan = director.plan
     verdict = director.verdict
@@ -40,6 +42,7 @@ def status(director: Director, now: float, extra: dict[str, dict[str, Any]]) -> 
         "gates": [
             {"name": g.spec.name, "ready": g.open, "why": g.why or None} for g in director.gates.values()
         ],
+        "probes": probes,
         "warnings": list(plan.warnings),
     }
 
@@ -119,56 +122,6 @@ def _why(snapshot: dict[str, Any]) -> dict[str, Any]:
         "waiting_for": snapshot["waiting_for"],
         "progress": progress,
     }
-
-
-PROCESS_METRICS = (
-    ("glm47_process_up", "gauge", "1 while the process runs", "up"),
-    ("glm47_process_ready", "gauge", "1 while the process is ready", "ready"),
-    ("glm47_process_restarts_total", "counter", "Restarts in place", "restarts"),
-    ("glm47_process_age_seconds", "gauge", "Seconds since its start", "age"),
-    (
-        "glm47_process_stuck_seconds",
-        "gauge",
-        "Seconds that it has not got on, once it is not ready for that",
-        "stuck_seconds",
-    ),
-    (
-        "glm47_process_requests_in_flight",
-        "gauge",
-        "Requests in flight that a worker tells of",
-        "requests_in_flight",
-    ),
-    ("glm47_output_dropped_lines_total", "counter", "Lines not forwarded", "dropped_lines"),
-    ("glm47_output_bytes_total", "counter", "Bytes of output read", "output_bytes"),
-)
-"""Name, kind, help and the field of the status object."""
-
-
-def metrics(snapshot: dict[str, Any], turned: float) -> str:
-    """The same in Prometheus' text format."""
-    live, _ = live_probe(snapshot, turned)
-    lines = [
-        *_metric("glm47_ready", "gauge", "1 when every process is ready", [("", int(snapshot["ready"]))]),
-        *_metric("glm47_live", "gauge", "1 unless hung or lost", [("", int(live))]),
-        *_metric("glm47_uptime_seconds", "counter", "Seconds since the start", [("", snapshot["uptime"])]),
-    ]
-    processes = snapshot["processes"]
-    for name, kind, text, key in PROCESS_METRICS:
-        rows = [(f'{{process="{p["name"]}",role="{p["role"]}"}}', _number(p, key)) for p in processes]
-        lines += _metric(name, kind, text, rows)
-    phases = [(f'{{process="{p["name"]}",phase="{p["phase"]}"}}', 1) for p in processes if p.get("phase")]
-    lines += _metric("glm47_process_phase", "gauge", "What the process is doing", phases)
-    return "\n".join(lines) + "\n"
-
-
-def _number(process: dict[str, Any], key: str) -> float:
-    if key == "up":
-        return int(process["state"] == State.RUNNING.value)
-    return process.get(key) or 0
-
-
-def _metric(name: str, kind: str, text: str, rows: list[tuple[str, Any]]) -> list[str]:
-    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}", *(f"{name}{labels} {v}" for labels, v in rows)]
 
 
 def describe(plan: Plan) -> str:

@@ -30,12 +30,18 @@ class Watcher:
         self._children: dict[str, ChildOutput] = {}
         self._progress: dict[str, Progress] = {}
         self._nudged: set[str] = set()
+        self._earlier: dict[str, tuple[int, int]] = {}
+        """Lines and bytes of a process's earlier lives."""
+        self._hangs: dict[str, int] = {}
+        self._stuck: set[str] = set()
         self._tell_at = director.started_at + FIRST_NEWS
 
     def new_output(self, name: str, fd: int) -> ChildOutput:
         """A reader for a process that has just been started."""
         spec = self._plan.process(name)
         self._nudged.discard(name)
+        if name in self._children:
+            self._earlier[name] = self._read(name)
         progress = Progress(spec.log_dialect, time.monotonic())
         self._progress[name] = progress
 
@@ -50,7 +56,19 @@ class Watcher:
 
     def turn(self, now: float) -> list[Action]:
         """Once per turn of the loop: what has changed since the last one."""
+        self._count_hangs()
         return [*self._news(now), *self._follow(now)]
+
+    def _count_hangs(self) -> None:
+        stuck = {name for name, proc in self._director.procs.items() if proc.stuck is not None}
+        for name in stuck - self._stuck:
+            self._hangs[name] = self._hangs.get(name, 0) + 1
+        self._stuck = stuck
+
+    def _read(self, name: str) -> tuple[int, int]:
+        """Lines and bytes of output so far, of all its lives."""
+        lines, size = self._earlier.get(name, (0, 0))
+        return lines + self._children[name].lines, size + self._children[name].bytes
 
     def _follow(self, now: float) -> Iterator[Action]:
         for name, progress in self._progress.items():
@@ -92,6 +110,7 @@ class Watcher:
 
     def extra(self) -> dict[str, dict[str, Any]]:
         """Fields for the status object, by process."""
+        now = time.monotonic()
         lost: dict[str, int] = {}
         for by_process in self._output.lost().values():
             for name, loss in by_process.items():
@@ -100,7 +119,10 @@ class Watcher:
             name: {
                 "phase": progress.phase if progress.dialect is not None else None,
                 "progress": self._progress_of(name),
-                "output_bytes": self._children[name].bytes,
+                "phase_seconds": {phase: round(spent, 1) for phase, spent in progress.spent(now).items()},
+                "hangs": self._hangs.get(name, 0),
+                "output_lines": self._read(name)[0],
+                "output_bytes": self._read(name)[1],
                 "dropped_lines": lost.get(name, 0),
             }
             for name, progress in self._progress.items()

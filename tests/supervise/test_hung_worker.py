@@ -12,7 +12,7 @@ import pytest
 
 from entrypoint.plan import Drain, HangWatch
 from entrypoint.roles.sglang import VITAL
-from entrypoint.supervise import report
+from entrypoint.supervise import metrics, report
 from entrypoint.supervise.director import BROKEN_GRACE, Director
 from entrypoint.supervise.hang import Requests, Stuck
 from entrypoint.supervise.hang_looks import Finding
@@ -51,16 +51,17 @@ def test_first_it_is_not_ready_then_it_is_ended_with_75() -> None:
     assert said == [f"decode is not ready any more: {replace(AT, seconds=10.0)}"]
     d.health("decode", True, "", 11.0)  # its probe knows nothing of it
     assert not d.ready and d.verdict is None
-    status = report.status(d, 11.0, {})
+    status = report.status(d, 11.0, {}, {})
     assert status["processes"][0]["stuck"] == str(replace(AT, seconds=10.0))
-    assert 'glm47_process_stuck_seconds{process="decode",role="decode"} 10' in report.metrics(status, 0.0)
+    page, _ = metrics.page(status, 0.0)
+    assert 'glm47_process_stuck_seconds{process="decode",role="decode"} 10' in page.decode()
     assert report.live_probe(status, 0.0)[0]
     actions = d.looked_at("decode", finding(45.0), 45.0)
     assert d.verdict is not None and d.verdict.code == 75
     assert (
         d.verdict.reason == f"decode hangs: {replace(AT, seconds=45.0)} (GLM47_HANG_TIMEOUT): start it again"
     )
-    assert not report.live_probe(report.status(d, 45.0, {}), 0.0)[0]
+    assert not report.live_probe(report.status(d, 45.0, {}, {}), 0.0)[0]
     # No drain, and little patience: nothing will come of its requests.
     assert Signal("decode", "TERM") in actions
     assert d.procs["decode"].kill_at == 45.0 + BROKEN_GRACE

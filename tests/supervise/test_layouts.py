@@ -135,7 +135,7 @@ def test_the_frontend_is_not_ready_and_sends_no_request() -> None:
 
 def test_what_a_runner_tells_is_what_a_frontend_reads() -> None:
     plan = build(Container({"role": "decode", "head_address": "node1", "tp": 4}))
-    status = json.loads(json.dumps(report.status(Director(plan, 0.0), 1.0, {})))
+    status = json.loads(json.dumps(report.status(Director(plan, 0.0), 1.0, {}, {})))
     why = str(unfit(told(layout("prefill", 16)), status))
     assert "attention-TP 16 and 4" in why
     frontend = build(Container({"role": "frontend", "head_address": "node1", "prefill_workers": 1}))

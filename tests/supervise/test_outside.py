@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
+from entrypoint.health import CONNECTIONS, REQUEST_TIMEOUT
 from entrypoint.plan import HttpProbe, LoadedProbe
 from tests.support.plans import plan, process, server
 from tests.support.runner import Runner, free_port, until
@@ -44,10 +47,26 @@ def test_pages(tmp_path: Path) -> None:
         assert code == 200 and body["warnings"] == ["a warning"] and body["state"] == "starting"
         assert {q["name"]: q["ready"] for q in body["processes"]} == {"engine": False, "etcd": True}
         code, text = runner.get("/metrics")
-        assert code == 200 and 'glm47_process_ready{process="engine",role="engine"} 0' in text.splitlines()
+        assert code == 200 and 'glm47_process_ready{process="engine",role="engine"} 0.0' in text.splitlines()
         assert runner.get("/plan")[1]["processes"][0]["name"] == "engine"
         code, body = runner.get("/nope")
         assert code == 404 and "/readyz" in body["pages"]
+
+
+def test_idle_clients_do_not_use_up_descriptors(tmp_path: Path) -> None:
+    p = plan(process("engine"))
+    with Runner.of_plan(p, tmp_path) as runner, ExitStack() as clients:
+        until(lambda: runner.get("/readyz")[0] == 200, "ready")
+        descriptors = Path(f"/proc/{runner.process.pid}/fd")
+        before = len([*descriptors.iterdir()])
+        for _ in range(3 * CONNECTIONS):
+            clients.enter_context(socket.create_connection(("127.0.0.1", runner.health_port)))
+        assert runner.get("/readyz")[0] == 200
+        until(
+            lambda: len([*descriptors.iterdir()]) <= before + CONNECTIONS + 1,
+            "the oldest are closed, long before they are timed out",
+            REQUEST_TIMEOUT / 2,
+        )
 
 
 def test_ready_follows_the_probe_and_startup_stays_passed(tmp_path: Path) -> None:

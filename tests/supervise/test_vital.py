@@ -177,7 +177,7 @@ def test_the_dead_processs_code_is_the_containers(code: int | None, ends_with: i
     assert d.verdict.reason == (
         f"decode cannot go on: its process {SCHEDULER} (pid 12) is dead: {words} (a hint)"
     )
-    status = report.status(d, 1.0, {})
+    status = report.status(d, 1.0, {}, {})
     assert status["reason"] == status["processes"][0]["why"] == d.verdict.reason
     assert report.live_probe(status, 0.0)[0] is False
 
