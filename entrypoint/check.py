@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrypoint.errors import ConfigError, ExitCode, RunnerError
-from entrypoint.plan import Plan, Port
+from entrypoint.plan import Endpoint, Plan
 
 BOOTSTRAP_TIMEOUT = 5.0
 """Seconds for an answer of a prefill worker's bootstrap server."""
@@ -139,7 +139,7 @@ def _ports(plan: Plan) -> Iterator[Finding]:
     yield Finding("ports", "ok", ", ".join(f"{p.name} {p.number}" for p in plan.ports))
 
 
-def _setting(port: Port) -> str:
+def _setting(port: Endpoint) -> str:
     return port.setting or "its setting"
 
 

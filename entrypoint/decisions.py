@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 
 from entrypoint import edits
+from entrypoint.endpoint import ANY6, LOOPBACK, bracketed
 from entrypoint.facts import Facts
 from entrypoint.placement import ROLE_ORDER, WORKER_ROLES, Placement
 from entrypoint.plan import Gate, StoreProbe
-from entrypoint.roles import engine_env, frontend, mocker, servers
-from entrypoint.roles.context import ANY6, Context, Graces, Notebook, bracketed, graces
+from entrypoint.roles import endpoints, engine_env, frontend, mocker, servers
+from entrypoint.roles.context import Context, Graces, Notebook, graces
 from entrypoint.settings import Settings
 
 STORES = ("etcd", "file", "mem")
@@ -34,8 +35,9 @@ def decide(
         book.problems.append("cannot use ROLE: nginx: only ROLE=auto under SLURM places it; leave it out")
     _check_disaggregation(s, placement, book)
     roles = tuple(r for r in ROLE_ORDER if r in wanted)
+    s = _hosts(s, placement)
     base = Context(
-        settings=_hosts(s, placement),
+        settings=s,
         placement=placement,
         facts=facts,
         native=native,
@@ -44,6 +46,7 @@ def decide(
         model_path=_model_path(s, facts, book),
         graces=Graces(0, 0, 0),
         book=book,
+        api=endpoints.api(s, native, behind_nginx=placement.behind_nginx),
         prefill_workers=max(s.prefill_workers, 1 if "prefill" in roles else 0),
         decode_workers=max(s.decode_workers, 1),
     )
@@ -135,7 +138,7 @@ def _needs_nats(ctx: Context) -> bool:
 def _etcd(ctx: Context, gates: list[Gate]) -> tuple[str | None, bool]:
     """(endpoints, whether this container must run etcd itself)."""
     s, native = ctx.settings, ctx.native
-    own = f"http://127.0.0.1:{s.etcd_port}"
+    own = f"http://{LOOPBACK}:{s.etcd_port}"
     ca_file = native.get("ETCD_AUTH_CA")
     if native.get("ETCD_ENDPOINTS"):
         url = native["ETCD_ENDPOINTS"]
@@ -163,7 +166,7 @@ def _etcd(ctx: Context, gates: list[Gate]) -> tuple[str | None, bool]:
 def _nats(ctx: Context, gates: list[Gate]) -> tuple[str | None, bool]:
     """(server, whether this container must run NATS itself)."""
     s, native = ctx.settings, ctx.native
-    own = f"nats://127.0.0.1:{s.nats_port}"
+    own = f"nats://{LOOPBACK}:{s.nats_port}"
     url, setting = own, ""
     if native.get("NATS_SERVER"):
         url, setting = native["NATS_SERVER"], "NATS_SERVER"

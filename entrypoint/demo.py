@@ -72,11 +72,9 @@ def environment(environ: Mapping[str, str], base: Path) -> dict[str, str]:
 
 def ready_text(plan: Plan) -> str:
     """What the terminal shows once the demo is ready: how to talk to it, and how to stop it."""
-    host = str(plan.settings["GLM47_HTTP_HOST"].value)
-    address = f"http://{_reachable(host)}:{plan.settings['GLM47_HTTP_PORT'].value}"
-    health = f"http://{_reachable(plan.health_host)}:{plan.health_port}"
+    address, health = plan.endpoint("http").url, plan.endpoint("health")
     model = plan.served_model_name
-    status = f"GLM47_HEALTH_PORT={plan.health_port} {command()} status"
+    status = f"GLM47_HEALTH_PORT={health.number} {command()} status"
     return f"""
 {model} is ready (a mocker answers: real stack, made-up words). Talk to it from another terminal:
 
@@ -88,7 +86,7 @@ def ready_text(plan: Plan) -> str:
 
   {command()} smoke {address}
   {status}
-  curl {health}/readyz
+  curl {health.url}/readyz
 
 Ctrl-C stops it.
 """
@@ -100,9 +98,3 @@ def command() -> str:
     if not path.exists():
         return "glm47-runner"
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-
-
-def _reachable(host: str) -> str:
-    if host in ("0.0.0.0", "", "::"):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host

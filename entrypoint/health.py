@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from entrypoint.endpoint import bare
 from entrypoint.errors import ConfigError
 
 REQUEST_TIMEOUT = 10.0
@@ -36,7 +37,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind((host, port))
+        listener.bind((bare(host), port))
         listener.listen(64)
     except OSError as error:
         listener.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from entrypoint.errors import ConfigError
 from entrypoint.plan import Plan
 
 if TYPE_CHECKING:
@@ -71,6 +72,27 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
     found = facts.gather(settings, full)
     plan = planner.build_plan(settings, origins, placed, found, loaded.native)
     return Loaded(plan, full)
+
+
+def api_url(environ: Mapping[str, str], cwd: Path) -> str:
+    """Where the API of this container's deployment is: on the head, if there is one, else here.
+
+    Raises ConfigError (78) with every problem of the settings that decide it.
+    """
+    from entrypoint.roles import endpoints
+
+    loaded = load_settings(environ, cwd)
+    settings, behind_nginx = loaded.settings, False
+    head = settings.head_address
+    if in_slurm_job(environ, settings):
+        from entrypoint import slurm
+
+        topology = slurm.job_of(environ, settings).topology
+        head, behind_nginx = topology.head.name, topology.nginx
+    found = endpoints.api(settings, loaded.native, behind_nginx=behind_nginx)
+    if found.problems:
+        raise ConfigError(found.problems)
+    return found.entry.url if head is None else found.entry.url_from_outside(head)
 
 
 def explain_layout(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:

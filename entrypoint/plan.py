@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any
 
 # Words of the plan, for everybody who reads one.
+from entrypoint.endpoint import Endpoint as Endpoint
 from entrypoint.plan_edits import FileEdit as FileEdit
 from entrypoint.plan_edits import FlashInfer as FlashInfer
 from entrypoint.plan_edits import SourcePatch as SourcePatch
@@ -199,19 +200,6 @@ class JobPlan:
 
 
 @dataclass(frozen=True)
-class Port:
-    """A TCP port that a process of this container will bind."""
-
-    name: str
-    number: int
-    host: str
-    process: str
-    """The process that binds it; `health` for the runner's own endpoint."""
-    setting: str = ""
-    """The setting or variable that moves it."""
-
-
-@dataclass(frozen=True)
 class Origin:
     """A setting's value and where it came from. A secret's value is never in it."""
 
@@ -248,7 +236,7 @@ class Plan:
     processes: tuple[Process, ...]
     gates: tuple[Gate, ...]
     file_edits: tuple[FileEdit, ...]
-    ports: tuple[Port, ...]
+    ports: tuple[Endpoint, ...]
     settings: Mapping[str, Origin]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -298,6 +286,13 @@ class Plan:
         for process in self.processes:
             if process.name == name:
                 return process
+        raise KeyError(name)
+
+    def endpoint(self, name: str) -> Endpoint:
+        """The port called `name` of this container (`http`, `nginx`, `health`, …); KeyError without one."""
+        for endpoint in self.ports:
+            if endpoint.name == name:
+                return endpoint
         raise KeyError(name)
 
 

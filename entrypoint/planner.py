@@ -12,10 +12,11 @@ from entrypoint.decisions import decide
 from entrypoint.errors import ConfigError
 from entrypoint.facts import Facts
 from entrypoint.placement import WORKER_ROLES, Placement
-from entrypoint.plan import Origin, Plan, Port, Process
+from entrypoint.plan import Endpoint, Origin, Plan, Process
 from entrypoint.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
 from entrypoint.roles.announcements import announcements
-from entrypoint.roles.context import ANY, Context, Notebook, Part
+from entrypoint.roles.context import Context, Notebook, Part
+from entrypoint.roles.endpoints import health
 from entrypoint.settings import Settings
 
 
@@ -50,7 +51,7 @@ def build_plan(
     job_part = job.job(ctx, parts)
     ports = [
         *(port for part in parts for port in part.ports),
-        Port("health", settings.health_port, ctx.settings.health_host, "health", "GLM47_HEALTH_PORT"),
+        health(ctx.settings),
     ]
     book.problems += port_conflicts(ports)
     processes = tuple(part.process for part in parts)
@@ -102,13 +103,12 @@ def _fresh_dirs(ctx: Context, processes: tuple[Process, ...]) -> tuple[str, ...]
     return (store,) if any(p.env.get("DYN_FILE_KV") == store for p in processes) else ()
 
 
-def port_conflicts(ports: Sequence[Port]) -> list[str]:
+def port_conflicts(ports: Sequence[Endpoint]) -> list[str]:
     """One line for each pair of ports that cannot both be bound."""
     found = []
     for index, one in enumerate(ports):
         for other in ports[index + 1 :]:
-            wide = {one.host, other.host} & {ANY, "::", "[::]", ""}
-            if one.number == other.number and (wide or one.host == other.host):
+            if one.clashes(other):
                 found.append(
                     f"cannot use port {one.number} twice: {one.setting} ({one.process}) and "
                     f"{other.setting} ({other.process}): change one of them"

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from entrypoint.endpoint import bracketed
 from entrypoint.errors import CheckFailedError, ConfigError
 
 TIMEOUT = 5.0
@@ -23,11 +24,10 @@ ENDPOINTS = {"startup": "/startupz", "live": "/livez", "ready": "/readyz"}
 def local_url(environ: Mapping[str, str], cwd: Path) -> str:
     """The address of this container's own health endpoint."""
     from entrypoint.load_plan import load_settings
+    from entrypoint.roles.endpoints import health
 
     settings = load_settings(environ, cwd).settings
-    host = settings.health_host
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "": "127.0.0.1"}
-    return f"http://{everywhere.get(host, f'[{host}]' if ':' in host else host)}:{settings.health_port}"
+    return health(settings).url
 
 
 def remote_url(host: str, environ: Mapping[str, str], cwd: Path) -> str:
@@ -43,8 +43,7 @@ def remote_url(host: str, environ: Mapping[str, str], cwd: Path) -> str:
         raise ConfigError(f"cannot ask: {host}: give HOST or HOST:PORT") from None
     if not parts.hostname:
         raise ConfigError(f"cannot ask: {host}: give HOST or HOST:PORT")
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"http://{name}:{port}"
+    return f"http://{bracketed(parts.hostname)}:{port}"
 
 
 def get(url: str, path: str, timeout: float = TIMEOUT) -> tuple[int, dict[str, Any]]:

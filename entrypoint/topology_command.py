@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entrypoint import nodelist, topology, topology_show
+from entrypoint import arguments, nodelist, topology, topology_show
 from entrypoint.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -66,16 +66,52 @@ def topology_command(
         **values,
     )
     _check_layout(settings.model_copy(update=values), loaded.native, found)
-    ports = {name: getattr(settings, name) for name in topology.PORT_FIELDS}
     if job_id is not None:
         shared = topology.job_ports(job_id)
-        ports.update({name: port for name, port in shared.items() if name not in settings.model_fields_set})
+        own = {name: port for name, port in shared.items() if name not in settings.model_fields_set}
+        settings = settings.model_copy(update=own)
+    listeners = _listeners(settings, loaded.native, found)
     if style == "json":
-        click.echo(json.dumps(topology_show.as_data(found, ports), indent=2))
+        click.echo(json.dumps(topology_show.as_data(found, listeners), indent=2))
     else:
-        click.echo(topology_show.as_text(found, ports), nl=False)
+        click.echo(topology_show.as_text(found, listeners), nl=False)
     for line in found.warnings:
         click.echo(f"warning: {line}", err=True)
+
+
+def _listeners(
+    settings: Settings, native: Mapping[str, str], found: topology.Topology
+) -> topology_show.Listeners:
+    """Where everything of the deployment would listen. ConfigError with every port that cannot be used."""
+    from entrypoint.roles import endpoints, worker
+
+    api = endpoints.api(settings, native, behind_nginx=found.nginx)
+    system, _, problems = endpoints.system(settings, native)
+    given = {role: worker.extra(settings, role) for role in dict.fromkeys(node.role for node in found.nodes)}
+    dist_init = {role: endpoints.dist_init(settings, options) for role, options in given.items()}
+    bootstrap = endpoints.bootstrap(settings, given.get("prefill", arguments.Options()))
+    problems += [
+        *api.problems,
+        *bootstrap[2],
+        *(line for _, _, lines in dist_init.values() for line in lines),
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return topology_show.Listeners(
+        url=api.entry.url_from_outside(found.head.name),
+        numbers={
+            "health": settings.health_port,
+            "nginx": api.entry.number,
+            "frontend": api.frontend.number,
+            "etcd": settings.etcd_port,
+            "etcd peer": settings.etcd_peer_port,
+            "nats": settings.nats_port,
+            "nats monitor": settings.nats_monitor_port,
+            "engine": system,
+        },
+        bootstrap=bootstrap[0],
+        dist_init={role: number for role, (number, _, _) in dist_init.items()},
+    )
 
 
 def _check_layout(settings: Settings, native: Mapping[str, str], found: topology.Topology) -> None:

@@ -3,43 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from entrypoint.topology import Node, Topology
 
-_SERVER_PORTS = {
-    "etcd": (("etcd", "etcd_port"), ("etcd peer", "etcd_peer_port")),
-    "nats": (("nats", "nats_port"), ("nats monitor", "nats_monitor_port")),
-}
+
+@dataclass(frozen=True)
+class Listeners:
+    """What listens where in a deployment; no two nodes differ in that."""
+
+    url: str
+    """Of the API."""
+    numbers: Mapping[str, int]
+    """Ports by what listens: health, nginx, frontend, etcd, etcd peer, nats, nats monitor, engine."""
+    bootstrap: int
+    dist_init: Mapping[str, int]
+    """By role: extra arguments of a role's own may move it."""
+
+    def of(self, node: Node) -> dict[str, int]:
+        """What listens on `node`."""
+        servers = [name for name in ("nginx", "frontend") if name in node.servers]
+        for server, second in (("etcd", "etcd peer"), ("nats", "nats monitor")):
+            servers += [server, second] if server in node.servers else []
+        found = {name: self.numbers[name] for name in ("health", *servers, "engine")}
+        if node.role == "prefill" and node.rank == 0:
+            found["bootstrap"] = self.bootstrap
+        if node.nnodes > 1 and node.rank == 0:
+            found["dist-init"] = self.dist_init[node.role]
+        return found
 
 
-def node_ports(topology: Topology, node: Node, ports: Mapping[str, int]) -> dict[str, int]:
-    """What listens on `node`, by name. `ports` has a number for each port setting, by field name."""
-    found = {"health": ports["health_port"]}
-    if "nginx" in node.servers:
-        found["nginx"] = ports["http_port"]
-    if "frontend" in node.servers:
-        found["frontend"] = ports["upstream_port"] if topology.nginx else ports["http_port"]
-    for server in ("etcd", "nats"):
-        if server in node.servers:
-            found.update({name: ports[setting] for name, setting in _SERVER_PORTS[server]})
-    found["engine"] = ports["system_port"]
-    if node.role == "prefill" and node.rank == 0:
-        found["bootstrap"] = ports["bootstrap_port"]
-    if node.nnodes > 1 and node.rank == 0:
-        found["dist-init"] = ports["dist_init_port"]
-    return found
-
-
-def as_data(topology: Topology, ports: Mapping[str, int]) -> dict[str, Any]:
+def as_data(topology: Topology, listeners: Listeners) -> dict[str, Any]:
     """The topology as JSON-able data."""
+    ports = listeners.numbers
     head = topology.head.name
     return {
         "format": 1,
         "head": head,
-        "url": f"http://{head}:{ports['http_port']}",
-        "etcd": f"http://{head}:{ports['etcd_port']}",
-        "nats": f"nats://{head}:{ports['nats_port']}",
+        "url": listeners.url,
+        "etcd": f"http://{head}:{ports['etcd']}",
+        "nats": f"nats://{head}:{ports['nats']}",
         "prefill_workers": topology.prefill_workers,
         "prefill_nodes": topology.prefill_nodes,
         "decode_workers": topology.decode_workers,
@@ -58,30 +62,29 @@ def as_data(topology: Topology, ports: Mapping[str, int]) -> dict[str, Any]:
                 "gpus": topology.gpus_per_node,
                 "servers": list(node.servers),
                 "nvlink_domain": node.domain,
-                "ports": node_ports(topology, node, ports),
+                "ports": listeners.of(node),
             }
             for node in topology.nodes
         ],
     }
 
 
-def as_text(topology: Topology, ports: Mapping[str, int]) -> str:
+def as_text(topology: Topology, listeners: Listeners) -> str:
     """The topology as a table, with what the whole deployment shares above it; ends with a newline."""
+    ports = listeners.numbers
     head = topology.head.name
     entry = "nginx" if topology.nginx else "frontend"
     lines = [
         summary(topology),
-        f"API   http://{head}:{ports['http_port']} ({entry})",
-        f"etcd  http://{head}:{ports['etcd_port']}",
-        f"NATS  nats://{head}:{ports['nats_port']}",
+        f"API   {listeners.url} ({entry})",
+        f"etcd  http://{head}:{ports['etcd']}",
+        f"NATS  nats://{head}:{ports['nats']}",
         "",
     ]
     rows = [("NODE", "ROLE", "WORKER", "RANK", "LEADER", "SERVERS", "PORTS")]
     for node in topology.nodes:
-        leader = f"{node.leader}:{ports['dist_init_port']}" if node.nnodes > 1 else "-"
-        listening = " ".join(
-            f"{name.replace(' ', '-')}:{port}" for name, port in node_ports(topology, node, ports).items()
-        )
+        leader = f"{node.leader}:{listeners.dist_init[node.role]}" if node.nnodes > 1 else "-"
+        listening = " ".join(f"{name.replace(' ', '-')}:{port}" for name, port in listeners.of(node).items())
         rows.append(
             (
                 node.name,

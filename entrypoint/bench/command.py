@@ -86,7 +86,7 @@ def bench_group() -> None:
 def quick_command(**options: Any) -> None:
     """20 requests: is it alive, and about how fast.
 
-    URL is the frontend's address; this container's own frontend when left out. GLM47_API_KEY is sent as
+    URL is the API's address; that of this container's deployment when left out. GLM47_API_KEY is sent as
     bearer token.
     """
     _measure("quick", **options)
@@ -97,7 +97,7 @@ def quick_command(**options: Any) -> None:
 def full_command(**options: Any) -> None:
     """Concurrency 4, 8 and 16, a request rate, long context, and a mix of lengths.
 
-    URL is the frontend's address; this container's own frontend when left out. GLM47_API_KEY is sent as
+    URL is the API's address; that of this container's deployment when left out. GLM47_API_KEY is sent as
     bearer token.
     """
     _measure("full", **options)
@@ -136,12 +136,12 @@ def _measure(
     from entrypoint.bench.report import MARKDOWN
     from entrypoint.bench.session import Options, Session, Stopped, now
     from entrypoint.bench.suite import load_suite
-    from entrypoint.settings_load import load
+    from entrypoint.load_plan import api_url, load_settings
 
-    settings = load(os.environ, Path.cwd()).settings
+    settings = load_settings(os.environ, Path.cwd()).settings
     suite = load_suite(name, profile, changes, only)
     if url is None:
-        url = f"http://{settings.head_address or '127.0.0.1'}:{settings.http_port}"
+        url = api_url(os.environ, Path.cwd())
     stamp = now().replace("-", "").replace(":", "").partition("+")[0]
     display = Display(sys.stderr)
     session = Session(

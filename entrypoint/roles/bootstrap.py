@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from entrypoint import arguments
+from entrypoint.endpoint import ANY, ANY6, LOOPBACK, bracketed
 from entrypoint.network import is_loopback
-from entrypoint.roles.context import ANY, ANY6, LOOPBACK, Context, bracketed
+from entrypoint.roles.context import Context
 from entrypoint.versions import older
 
 VARIABLES = ("SGLANG_HOST_IP", "HOST_IP")

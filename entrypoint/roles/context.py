@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from entrypoint.endpoint import ANY, ANY6, LOOPBACK
 from entrypoint.facts import Facts
 from entrypoint.placement import WORKER_ROLES, Placement
-from entrypoint.plan import Gate, Port, Process
+from entrypoint.plan import Endpoint, Gate, Process
+from entrypoint.roles.endpoints import Api
 from entrypoint.settings import Settings
 from entrypoint.versions import older
-
-LOOPBACK = "127.0.0.1"
-ANY = "0.0.0.0"
-ANY6 = "::"
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,6 @@ def graces(total: float, *, frontend: bool, worker: bool, server: bool, one_mach
     return Graces(frontend=round(left, 2), worker=round(worker_grace, 2), server=round(server_grace, 2))
 
 
-def bracketed(host: str) -> str:
-    """`host` as it stands before a port: an IPv6 address gets its brackets."""
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
-
-
 @dataclass
 class Notebook:
     """What planning has to say, collected as it goes."""
@@ -66,7 +59,7 @@ class Part:
     """What one role adds to the plan."""
 
     process: Process
-    ports: tuple[Port, ...] = ()
+    ports: tuple[Endpoint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +76,7 @@ class Context:
     model_path: str
     graces: Graces
     book: Notebook
+    api: Api
     etcd_url: str | None = None
     nats_url: str | None = None
     gates: tuple[Gate, ...] = ()
@@ -95,13 +89,6 @@ class Context:
     def one_machine(self) -> bool:
         """Nothing but the API and the health endpoint needs to be reachable from outside."""
         return self.placement.one_machine
-
-    @property
-    def api_port(self) -> tuple[int, str]:
-        """(port of this container's frontend, its setting)."""
-        if self.placement.behind_nginx:
-            return self.settings.upstream_port, "GLM47_UPSTREAM_PORT"
-        return self.settings.http_port, "GLM47_HTTP_PORT"
 
     @property
     def bind(self) -> str:
@@ -139,13 +126,3 @@ class Context:
             return self.native[name]
         env[name] = value
         return value
-
-    def port(self, variable: str, setting: str, number: int) -> tuple[int, str]:
-        """(number, name of what set it) of a port that Dynamo's own `variable` may move."""
-        text = self.native.get(variable)
-        if text is None:
-            return number, setting
-        if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-            self.book.problems.append(f"cannot use {variable}: {text}: give a port, 1 to 65535, or unset it")
-            return number, setting
-        return int(text), variable

@@ -5,9 +5,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from entrypoint import own_questions
+from entrypoint.endpoint import LOOPBACK
 from entrypoint.facts import NO_PROXY_VARIABLES
 from entrypoint.roles import bootstrap
-from entrypoint.roles.context import LOOPBACK, Context
+from entrypoint.roles.context import Context
 
 CACHES = {
     "FLASHINFER_WORKSPACE_BASE": "flashinfer",

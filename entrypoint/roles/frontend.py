@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from entrypoint import arguments
-from entrypoint.plan import Criticality, Drain, FrontendProbe, Port, Process, StoreProbe
+from entrypoint.endpoint import bracketed
+from entrypoint.plan import Criticality, Drain, FrontendProbe, Process, StoreProbe
 from entrypoint.roles import engine_env
-from entrypoint.roles.context import ANY, LOOPBACK, Context, Part, bracketed
+from entrypoint.roles.context import Context, Part
+from entrypoint.roles.endpoints import EXTRA
 
 UNLISTED_TIMEOUT = 10.0
 """Seconds; entries of the file store that nobody refreshes expire after as many."""
@@ -18,7 +20,6 @@ SETTLE = 1.0
 for ever and keeps the worker from leaving. On the file store the frontend starts after that."""
 STOP_GRACE = 4.0
 """Seconds from its stop signal to KILL, once it has drained."""
-SETTING = "GLM47_FRONTEND_EXTRA_ARGS"
 
 
 def options(ctx: Context) -> arguments.Options:
@@ -28,14 +29,14 @@ def options(ctx: Context) -> arguments.Options:
     if "DYN_HTTP_HOST" not in ctx.native:
         words.append(("--http-host", bracketed(s.http_host)))
     if "DYN_HTTP_PORT" not in ctx.native:
-        words.append(("--http-port", str(ctx.api_port[0])))
+        words.append(("--http-port", str(ctx.api.frontend.number)))
     if "DYN_ROUTER_MODE" not in ctx.native:
         words.append(("--router-mode", s.router_mode))
     if ctx.prefill_workers:
         words.append("--enforce-disagg")
     plan = arguments.planned(*words)
     try:
-        return plan.override(arguments.parse(s.frontend_extra_args, SETTING))
+        return plan.override(arguments.parse(s.frontend_extra_args, EXTRA))
     except arguments.ArgumentsError as error:
         ctx.book.problems.append(str(error))
         return plan
@@ -65,18 +66,10 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
     """The frontend of this container; `cwd` as the mocker's, which registers the model by a relative name."""
     s = ctx.settings
     given = options(ctx)
-    number, setting = ctx.port("DYN_HTTP_PORT", ctx.api_port[1], ctx.api_port[0])
-    moved = given.value("--http-port")
-    if moved is not None and (option := given.get("--http-port")) and option.source:
-        setting = f"{option.source} --http-port"
-        if moved.isdigit() and 1 <= int(moved) <= 65535:
-            number = int(moved)
-        else:
-            ctx.book.problems.append(f"cannot use {setting}: {moved}: give a port from 1 to 65535")
-    host = given.value("--http-host") or ctx.native.get("DYN_HTTP_HOST", s.http_host)
+    ctx.book.problems += ctx.api.problems
     env, secret = engine_env.dynamo(ctx)
     engine_env.mark_questions(ctx, env, engine=False)
-    url = f"http://{_reachable(host)}:{number}"
+    url = ctx.api.frontend.url
     drain = _drain(ctx, url, env)
     workers = ctx.worker_roles
     on_file_store = ctx.discovery == "file" and bool(workers)
@@ -86,7 +79,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
         ctx.add(env, variable, "false")
         ctx.book.notes.append(
             "the KV router predicts caches from its own routing: events need NATS and a worker that "
-            f"publishes them; {SETTING}={flag} turns them on"
+            f"publishes them; {EXTRA}={flag} turns them on"
         )
     process = Process(
         name="frontend",
@@ -118,7 +111,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
         start_timeout=s.start_timeout,
         unlisted_timeout=UNLISTED_TIMEOUT if ctx.discovery == "file" else None,
     )
-    return Part(process, (Port("http", number, host, "frontend", setting),))
+    return Part(process, (ctx.api.frontend,))
 
 
 def _drain(ctx: Context, url: str, env: dict[str, str]) -> Drain:
@@ -142,9 +135,3 @@ def _drain(ctx: Context, url: str, env: dict[str, str]) -> Drain:
             f"leaves the frontend {timeout:g} s to drain; lower it, or raise GLM47_STOP_TIMEOUT"
         )
     return Drain(f"{url}/metrics", IN_FLIGHT, delay, timeout)
-
-
-def _reachable(host: str) -> str:
-    if host in (ANY, "::", "[::]", ""):
-        return LOOPBACK
-    return bracketed(host)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from entrypoint.endpoint import ANY
 from entrypoint.plan import JobPlan, Peer
 from entrypoint.roles.context import Context, Part, graces
+from entrypoint.roles.endpoints import health
 
 if TYPE_CHECKING:
     from entrypoint.topology import Node
@@ -34,7 +37,16 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
     asked = {peer for pairs in after.values() for peer, _ in pairs} - {other.name for other in watched}
 
     def peer(other: Node, *, watch: bool) -> Peer:
-        return Peer(other.name, other.label, f"http://{other.name}:{s.health_port}", watch)
+        # By its own name, whatever address it listens on.
+        url = replace(own, host=ANY).url_from_outside(other.name)
+        return Peer(other.name, other.label, url, watch)
+
+    own = health(s)
+    if own.only_here and (watched or asked):
+        ctx.book.problems.append(
+            f"cannot use GLM47_HEALTH_HOST: {own.host}: the runners of the job's other nodes ask this one "
+            "there, and so it does them; use 0.0.0.0"
+        )
 
     if node.rank > 0:
         # As long as its leader, which may wait for frontends and drain after them.
@@ -47,7 +59,7 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
         node=node.name,
         what=node.label,
         head=node is topology.head,
-        api_url=f"http://{topology.head.name}:{s.http_port}",
+        api_url=ctx.api.entry.url_from_outside(topology.head.name),
         peers=(
             *(peer(other, watch=True) for other in watched),
             *(peer(topology.node(name), watch=False) for name in sorted(asked)),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from entrypoint.plan import Criticality, HttpProbe, PlannedFile, Port, Process
-from entrypoint.roles.context import LOOPBACK, Context, Part
+from entrypoint.endpoint import ANY6, bare, bracketed
+from entrypoint.plan import Criticality, HttpProbe, PlannedFile, Process
+from entrypoint.roles.context import Context, Part
 from entrypoint.roles.servers import START_TIMEOUT, binary
 
 HEALTH = "/nginx-health"
@@ -13,13 +14,14 @@ WORKERS = 4
 """`auto` would start one per core, of which a GB200 node has 144."""
 
 
-def render(upstreams: Sequence[tuple[str, int]], host: str, port: int, directory: str, drain: float) -> str:
-    """nginx.conf for the frontends at `upstreams`, all files below `directory`; `drain` is in seconds."""
-    servers = "\n".join(
-        f"        server {_bracketed(name)}:{number} max_fails=1 fail_timeout=5s;"
-        for name, number in upstreams
-    )
-    listen = f"{_bracketed(host)}:{port}"
+def render(upstreams: Sequence[str], host: str, port: int, directory: str, drain: float) -> str:
+    """nginx.conf for the frontends at `upstreams` (``host:port``), which listens on `host` and `port`.
+
+    All its files are below `directory`; `drain` is in seconds.
+    """
+    servers = "\n".join(f"        server {where} max_fails=1 fail_timeout=5s;" for where in upstreams)
+    # As all other servers: IPv4 too where it listens on every address. nginx takes that for two.
+    listen = f"{bracketed(host)}:{port}{' ipv6only=off' if bare(host) == ANY6 else ''}"
     temporary = "\n".join(
         f"    {kind}_temp_path {directory}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -77,15 +79,21 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
     s = ctx.settings
     directory = f"{s.run_dir}/nginx"
     drain = ctx.graces.frontend
-    upstreams = [(name, s.upstream_port) for name in frontends]
+    entry, frontend = ctx.api.entry, ctx.api.frontend
+    if not frontend.everywhere and len(frontends) > 1:
+        ctx.book.problems.append(
+            f"cannot use {ctx.api.host_setting}: {frontend.host}: {len(frontends)} frontends listen there, "
+            "each on its own node, and nginx asks them by their nodes' names; use 0.0.0.0"
+        )
+    upstreams = [frontend.where_from_outside(name) for name in frontends]
     config = PlannedFile(
-        f"{directory}/nginx.conf", render(upstreams, s.http_host, s.http_port, directory, drain)
+        f"{directory}/nginx.conf", render(upstreams, entry.host, entry.number, directory, drain)
     )
     process = Process(
         name="nginx",
         role="nginx",
         argv=(binary(ctx, "nginx", s.nginx_bin, "GLM47_NGINX_BIN"), "-p", directory, "-c", config.path),
-        ready=HttpProbe(f"http://{_reachable(s.http_host)}:{s.http_port}{HEALTH}"),
+        ready=HttpProbe(f"{entry.url}{HEALTH}"),
         stops_before=("frontend",) if "frontend" in ctx.roles else (),
         # QUIT finishes the requests under way, TERM drops them.
         stop_signal="QUIT",
@@ -93,12 +101,4 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )
-    return Part(process, (Port("nginx", s.http_port, s.http_host, "nginx", "GLM47_HTTP_PORT"),)), config
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
-
-
-def _reachable(host: str) -> str:
-    return LOOPBACK if host in ("0.0.0.0", "") else "[::1]" if host in ("::", "[::]") else _bracketed(host)
+    return Part(process, (entry,)), config

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from entrypoint.plan import Criticality, Gate, HttpProbe, NatsProbe, Port, Process
-from entrypoint.roles.context import LOOPBACK, Context, Part, bracketed
+from entrypoint.endpoint import LOOPBACK, bracketed
+from entrypoint.plan import Criticality, Endpoint, Gate, HttpProbe, NatsProbe, Process
+from entrypoint.roles.context import Context, Part
 
 START_TIMEOUT = 60.0
 """Seconds a server of our own gets from spawn to its first answer; both take well under one."""
@@ -14,50 +15,48 @@ START_TIMEOUT = 60.0
 def etcd(ctx: Context) -> Part:
     """A single-member etcd. Peers never connect, so its peer port stays on the loopback."""
     s = ctx.settings
-    client = f"http://{LOOPBACK}:{s.etcd_port}"
-    peer = f"http://{LOOPBACK}:{s.etcd_peer_port}"
+    client = Endpoint("etcd", s.etcd_port, ctx.bind, "etcd", "GLM47_ETCD_PORT")
+    peer = Endpoint("etcd-peer", s.etcd_peer_port, LOOPBACK, "etcd", "GLM47_ETCD_PEER_PORT")
     host = s.head_address or ctx.placement.node_address
-    advertised = client if ctx.one_machine or host is None else f"http://{bracketed(host)}:{s.etcd_port}"
+    advertised = client.url if ctx.one_machine or host is None else client.url_from_outside(host)
     argv = (
         binary(ctx, "etcd", s.etcd_bin, "GLM47_ETCD_BIN"),
         "--name=glm47",
         f"--data-dir={s.etcd_data_dir or s.run_dir + '/etcd'}",
-        f"--listen-client-urls=http://{bracketed(ctx.bind)}:{s.etcd_port}",
+        f"--listen-client-urls=http://{bracketed(client.host)}:{client.number}",
         f"--advertise-client-urls={advertised}",
-        f"--listen-peer-urls={peer}",
-        f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster=glm47={peer}",
+        f"--listen-peer-urls={peer.url}",
+        f"--initial-advertise-peer-urls={peer.url}",
+        f"--initial-cluster=glm47={peer.url}",
     )
     process = Process(
         name="etcd",
         role="etcd",
         argv=argv,
-        ready=HttpProbe(f"{client}/health"),
+        ready=HttpProbe(f"{client.url}/health"),
         grace=ctx.graces.server,
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )
-    ports = (
-        Port("etcd", s.etcd_port, ctx.bind, "etcd", "GLM47_ETCD_PORT"),
-        Port("etcd-peer", s.etcd_peer_port, LOOPBACK, "etcd", "GLM47_ETCD_PEER_PORT"),
-    )
-    return Part(process, ports)
+    return Part(process, (client, peer))
 
 
 def nats(ctx: Context) -> Part:
     """A NATS server with JetStream."""
     s = ctx.settings
+    client = Endpoint("nats", s.nats_port, ctx.bind, "nats", "GLM47_NATS_PORT")
+    monitor = Endpoint("nats-monitor", s.nats_monitor_port, ctx.bind, "nats", "GLM47_NATS_MONITOR_PORT")
     argv = (
         binary(ctx, "nats-server", s.nats_bin, "GLM47_NATS_BIN"),
         "--jetstream",
         "--store_dir",
         s.nats_data_dir or s.run_dir + "/nats",
         "--addr",
-        ctx.bind,
+        client.host,
         "--port",
-        str(s.nats_port),
+        str(client.number),
         "--http_port",
-        str(s.nats_monitor_port),
+        str(monitor.number),
     )
     if s.nats_username or s.nats_password or s.nats_token:
         ctx.book.warnings.append(
@@ -73,11 +72,7 @@ def nats(ctx: Context) -> Part:
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )
-    ports = (
-        Port("nats", s.nats_port, ctx.bind, "nats", "GLM47_NATS_PORT"),
-        Port("nats-monitor", s.nats_monitor_port, ctx.bind, "nats", "GLM47_NATS_MONITOR_PORT"),
-    )
-    return Part(process, ports)
+    return Part(process, (client, monitor))
 
 
 def etcd_endpoint(url: str) -> str:

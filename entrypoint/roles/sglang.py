@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from entrypoint import arguments, moe_runner
+from entrypoint.endpoint import bracketed
 from entrypoint.roles import bootstrap
-from entrypoint.roles.context import Context, bracketed
+from entrypoint.roles.context import Context
 from entrypoint.versions import older
 
 UNQUANTIZED = "none"

@@ -5,23 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from entrypoint import arguments
+from entrypoint.endpoint import ANY
+from entrypoint.errors import ConfigError
 from entrypoint.plan import (
     AliveProbe,
     Drain,
+    Endpoint,
     HangWatch,
     HttpProbe,
     LoadedProbe,
-    Port,
     PrefillProbe,
     Probe,
     Process,
     Withdrawal,
 )
-from entrypoint.roles import bootstrap, engine_env, mocker, servers, sglang, worker_checks
-from entrypoint.roles.context import ANY, DRAINED_GRACE, LOOPBACK, Context, Part
+from entrypoint.roles import bootstrap, endpoints, engine_env, mocker, servers, sglang, worker_checks
+from entrypoint.roles.context import DRAINED_GRACE, Context, Part
+from entrypoint.settings import Settings
 
-SYSTEM_PORT_LIMIT = 32768
-"""Dynamo takes system ports below this only."""
 IN_FLIGHT = "dynamo_component_inflight_requests"
 BEGUN = "dynamo_component_requests_total"
 ANSWERED = "dynamo_component_response_bytes_total"
@@ -61,15 +62,28 @@ class Rank:
         return self.node_rank == 0
 
 
+def _extra_texts(s: Settings, role: str) -> list[tuple[str, str]]:
+    texts = [("GLM47_EXTRA_ARGS", s.extra_args)]
+    if role in EXTRA:
+        texts.append((EXTRA[role], s.prefill_extra_args if role == "prefill" else s.decode_extra_args))
+    return texts
+
+
+def extra(s: Settings, role: str) -> arguments.Options:
+    """The person's own options alone; the role's own come last and win. ConfigError when they are none."""
+    try:
+        parsed = [arguments.parse(text, setting) for setting, text in _extra_texts(s, role)]
+    except arguments.ArgumentsError as error:
+        raise ConfigError(str(error)) from None
+    return arguments.Options(tuple(option for options in parsed for option in options))
+
+
 def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
     """Planned options with the person's own over them; the role's own extra arguments win."""
     s = ctx.settings
     mock = s.engine == "mocker"
     result = mocker.options(ctx, role) if mock else sglang.options(ctx, role, base_gpu)
-    texts = [("GLM47_EXTRA_ARGS", s.extra_args)]
-    if role in EXTRA:
-        texts.append((EXTRA[role], s.prefill_extra_args if role == "prefill" else s.decode_extra_args))
-    for setting, text in texts:
+    for setting, text in _extra_texts(s, role):
         try:
             result = result.override(arguments.parse(text, setting))
         except arguments.ArgumentsError as error:
@@ -102,12 +116,8 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
     node_rank = (
         ctx.placement.node_rank if mock else number.get("--node-rank", ctx.placement.node_rank, "node_rank")
     )
-    system, setting = ctx.port("DYN_SYSTEM_PORT", "GLM47_SYSTEM_PORT", s.system_port + index)
-    if system >= SYSTEM_PORT_LIMIT:
-        ctx.book.problems.append(
-            f"cannot use {setting}: {system}: Dynamo takes system ports below {SYSTEM_PORT_LIMIT} only; "
-            f"give a lower one, such as {8081 + index}"
-        )
+    system, setting, problems = endpoints.system(s, ctx.native, index)
+    ctx.book.problems += problems
     rank = Rank(role, given, nnodes, node_rank, system, setting)
     worker_checks.check_placement(ctx, given)
     if mock and not rank.leader:
@@ -127,11 +137,9 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
     if rank.leader and ctx.dynamo_older("1.3"):
         # Without it /health and /live of these releases stay 503 for ever.
         ctx.add(env, "DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS", '["generate"]')
-    system_host = ctx.bind
-    system_host = ctx.add(env, "DYN_SYSTEM_HOST", system_host)
-    reach = LOOPBACK if system_host in (ANY, "::") else system_host
-    ready = _probe(ctx, rank, f"http://{reach}:{system}/health")
-    drain = _drain(ctx, f"http://{reach}:{system}/metrics") if rank.leader else None
+    server = Endpoint("system", system, ctx.add(env, "DYN_SYSTEM_HOST", ctx.bind), role, setting)
+    ready = _probe(ctx, rank, f"{server.url}/health")
+    drain = _drain(ctx, f"{server.url}/metrics") if rank.leader else None
     process = Process(
         name=role,
         role=role,
@@ -150,9 +158,9 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
         stall_timeout=None if mock else s.stall_timeout,
         log_dialect=None if mock else "sglang",
         vital=() if mock else sglang.VITAL,
-        hang=None if mock else _hang(ctx, rank, f"http://{reach}:{system}/metrics"),
+        hang=None if mock else _hang(ctx, rank, f"{server.url}/metrics"),
     )
-    return Part(process, (Port("system", system, system_host, role, setting), *_ports(ctx, rank)))
+    return Part(process, (server, *_ports(ctx, rank)))
 
 
 def _hang(ctx: Context, rank: Rank, metrics: str) -> HangWatch | None:
@@ -180,15 +188,8 @@ def _probe(ctx: Context, rank: Rank, health: str) -> Probe:
     if rank.role != "prefill" or ctx.settings.engine == "mocker":
         return HttpProbe(health)
     told = bootstrap.announced(ctx, rank.options, rank.nnodes)
-    return PrefillProbe(health, bootstrap.url(told, _bootstrap_port(ctx, rank)[0]), told.source)
-
-
-def _bootstrap_port(ctx: Context, rank: Rank) -> tuple[int, str]:
-    """(port of the bootstrap server, what sets it)."""
-    flag = "--bootstrap-ports" if ctx.settings.engine == "mocker" else "--disaggregation-bootstrap-port"
-    numbers = worker_checks.Numbers(ctx, rank.options)
-    number = numbers.get(flag, ctx.settings.bootstrap_port, "bootstrap_port")
-    return number, numbers.label(flag, "GLM47_BOOTSTRAP_PORT")
+    port, _, _ = endpoints.bootstrap(ctx.settings, rank.options)
+    return PrefillProbe(health, bootstrap.url(told, port), told.source)
 
 
 def _drain(ctx: Context, metrics: str) -> Drain | None:
@@ -234,24 +235,20 @@ def _withdrawal(ctx: Context) -> Withdrawal | None:
     return Withdrawal("etcd", etcd, ctx.native.get("ETCD_AUTH_CA"))
 
 
-def _ports(ctx: Context, rank: Rank) -> list[Port]:
+def _ports(ctx: Context, rank: Rank) -> list[Endpoint]:
     s = ctx.settings
     if not rank.leader:
         return []
-    numbers = worker_checks.Numbers(ctx, rank.options)
     made = []
     if rank.role == "prefill":
-        number, setting = _bootstrap_port(ctx, rank)
+        number, setting, problems = endpoints.bootstrap(s, rank.options)
+        ctx.book.problems += problems
         host = (rank.options.value("--host") or ANY).strip("[]")
-        made.append(Port("bootstrap", number, host, rank.role, setting))
+        made.append(Endpoint("bootstrap", number, host, rank.role, setting))
     if rank.nnodes > 1 and s.engine == "sglang" and len(ctx.worker_roles) == 1:
-        address = rank.options.value("--dist-init-addr") or ""
-        text = address.rpartition(":")[2]
-        label = numbers.label("--dist-init-addr", "GLM47_DIST_INIT_PORT")
-        if text.isdigit() and 1 <= int(text) <= 65535:
-            made.append(Port("dist-init", int(text), ctx.any, rank.role, label))
-        else:
-            ctx.book.problems.append(f"cannot use {label}: {address}: give host:port of the leader")
+        number, setting, problems = endpoints.dist_init(s, rank.options)
+        ctx.book.problems += problems
+        made.append(Endpoint("dist-init", number, ctx.any, rank.role, setting))
     return made
 
 

@@ -22,10 +22,10 @@ NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
 def test_every_frontend_is_an_upstream_and_all_files_are_in_the_run_directory() -> None:
-    text = render([("n1", 8001), ("fd00::2", 8001)], "::", 8000, "/run/glm47/nginx", 12.5)
+    text = render(["n1:8001", "[fd00::2]:8001"], "::", 8000, "/run/glm47/nginx", 12.5)
     assert "server n1:8001 " in text
     assert "server [fd00::2]:8001 " in text
-    assert "listen [::]:8000;" in text
+    assert "listen [::]:8000 ipv6only=off;" in text
     assert "worker_shutdown_timeout 12s;" in text
     paths = re.findall(r"(?<=\s)/\S+", text)
     assert {path.rstrip(";") for path in paths if not path.startswith(("/nginx-health",))} - {"/"} <= {
@@ -74,7 +74,7 @@ def test_streams_are_passed_on_at_once_and_finished_on_quit(tmp_path: Path, upst
         dead = socket.socket()
         dead.bind(("127.0.0.1", 0))
     config = tmp_path / "nginx.conf"
-    upstreams = [("127.0.0.1", dead.getsockname()[1]), ("127.0.0.1", upstream)]
+    upstreams = [f"127.0.0.1:{dead.getsockname()[1]}", f"127.0.0.1:{upstream}"]
     config.write_text(render(upstreams, "127.0.0.1", port, str(tmp_path), 20))
     url = f"http://127.0.0.1:{port}"
     with (tmp_path / "out").open("w") as out:

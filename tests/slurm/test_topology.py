@@ -16,7 +16,7 @@ from entrypoint.cli import cli
 from entrypoint.errors import ConfigError
 from entrypoint.nvlink import guessed_domains
 from entrypoint.topology import JOB_PORTS_BLOCKS, Topology, job_ports, lay_out
-from entrypoint.topology_show import as_text
+from entrypoint.topology_show import Listeners, as_text
 
 SIX = nodelist.expand("nvl72d[001-006]")
 FOUR_TWO: dict[str, Any] = {"prefill_workers": 1, "prefill_nodes": 4, "decode_workers": 1, "decode_nodes": 2}
@@ -210,7 +210,9 @@ def test_ten_thousand_nodes_in_under_a_second() -> None:
     began = time.process_time()
     names = nodelist.expand("nvl72d[00001-10000]")
     found = lay_out(names, prefill_workers=1000, prefill_nodes=4, decode_workers=3000, decode_nodes=2)
-    table = as_text(found, job_ports(1))
+    servers = ("health", "frontend", "etcd", "etcd peer", "nats", "nats monitor", "engine")
+    listeners = Listeners("http://n:1", dict.fromkeys(servers, 1), 1, {"prefill": 1, "decode": 1})
+    table = as_text(found, listeners)
     assert time.process_time() - began < 1
     assert table.count("\n") == 10006
 
