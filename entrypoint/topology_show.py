@@ -23,9 +23,10 @@ class Listeners:
 
     def of(self, node: Node) -> dict[str, int]:
         """What listens on `node`."""
-        servers = [name for name in ("nginx", "frontend") if name in node.servers]
+        servers: list[str] = [name for name in ("nginx", "frontend") if name in node.servers]
         for server, second in (("etcd", "etcd peer"), ("nats", "nats monitor")):
-            servers += [server, second] if server in node.servers else []
+            if server in node.servers:
+                servers += [server, second]
         found = {name: self.numbers[name] for name in ("health", *servers, "engine")}
         if node.role == "prefill" and node.rank == 0:
             found["bootstrap"] = self.bootstrap
