@@ -100,10 +100,14 @@ def _whole(schema: Schema) -> Schema:
 
 @cache
 def _packaged() -> dict[tuple[str, str], Schema]:
-    """ServiceMonitor, from cloudcoil's models: they are made from prometheus-operator's own definitions."""
+    """From cloudcoil's models, which are made from prometheus-operator's own definitions."""
     models = importlib.import_module("cloudcoil.models.prometheus_operator.v1")
-    schema = models.ServiceMonitor.model_json_schema(by_alias=True)
-    return {("ServiceMonitor", "monitoring.coreos.com/v1"): _whole(strict(_without_null(schema)))}
+    return {
+        (kind, "monitoring.coreos.com/v1"): _whole(
+            strict(_without_null(getattr(models, kind).model_json_schema(by_alias=True)))
+        )
+        for kind in ("ServiceMonitor", "PrometheusRule")
+    }
 
 
 def _without_null(schema: Any) -> Any:

@@ -19,8 +19,10 @@ ABSENT = ...
 GROUP = ("spec", "leaderWorkerTemplate")
 POD = (*GROUP, "workerTemplate")
 ENDPOINT = ("spec", "endpoints", 0)
+ALERT = ("spec", "groups", 0, "rules", 0)
 DECODE = ("spec", "services", "Decode")
-LWS, DOMAIN, MONITOR, GRAPH = "LeaderWorkerSet", "ComputeDomain", "ServiceMonitor", "DynamoGraphDeployment"
+LWS, DOMAIN, GRAPH = "LeaderWorkerSet", "ComputeDomain", "DynamoGraphDeployment"
+MONITOR, RULE = "ServiceMonitor", "PrometheusRule"
 
 WRONG = [
     (LWS, ("metadata", "lables"), {}, "lables"),
@@ -45,6 +47,10 @@ WRONG = [
     (MONITOR, (*ENDPOINT, "port"), 9480, "9480"),
     (MONITOR, (*ENDPOINT, "interval"), "15 s", "15 s"),
     (MONITOR, (*ENDPOINT, "path"), None, "None"),
+    (RULE, ("spec", "group"), [], "group"),
+    (RULE, (*ALERT, "expression"), "up", "expression"),
+    (RULE, (*ALERT, "for"), "2 m", "2 m"),
+    (RULE, (*ALERT, "labels", "severity"), 1, "1 is not"),
     (GRAPH, ("spec", "backendFramework"), "sgl", "sgl"),
     (GRAPH, (*DECODE, "replicas"), "1", "'1'"),
     (GRAPH, (*DECODE, "resources", "limits", "gpu"), 4, "4"),
@@ -95,7 +101,7 @@ def test_refuses(
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "value", "complaint"), [w for w in WRONG if w[0] == MONITOR], ids=str
+    ("kind", "path", "value", "complaint"), [w for w in WRONG if w[0] in (MONITOR, RULE)], ids=str
 )
 def test_published_definition_refuses_by_itself(
     resources: dict[str, Object],
@@ -105,7 +111,7 @@ def test_published_definition_refuses_by_itself(
     complaint: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The whole of ServiceMonitor's, without the fields of crds.yaml."""
+    """The whole of what prometheus-operator publishes, without the fields of crds.yaml."""
     monkeypatch.delenv(definitions.DIRECTORY, raising=False)
     (schema,) = definitions.published(kind, "monitoring.coreos.com/v1")
     validator = jsonschema.Draft4Validator(schema)
