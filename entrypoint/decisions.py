@@ -12,10 +12,13 @@ from entrypoint.facts import Facts
 from entrypoint.placement import ROLE_ORDER, WORKER_ROLES, Placement
 from entrypoint.plan import Gate, StoreProbe
 from entrypoint.roles import endpoints, engine_env, frontend, mocker, servers
-from entrypoint.roles.context import Context, Graces, Notebook, graces
+from entrypoint.roles.context import Context, Notebook
 from entrypoint.settings import Settings
+from entrypoint.stop_budget import shares
 
 STORES = ("etcd", "file", "mem")
+KINDS = {"nginx": "nginx", "frontend": "frontend", "etcd": "server", "nats": "server"}
+"""By role, its step of a stop; the other roles are workers."""
 
 
 def decide(
@@ -44,7 +47,7 @@ def decide(
         roles=roles,
         discovery=_discovery(s, placement, roles, native, book),
         model_path=_model_path(s, facts, book),
-        graces=Graces(0, 0, 0),
+        stop=shares(s.stop_timeout, ()),
         book=book,
         api=endpoints.api(s, native, behind_nginx=placement.behind_nginx),
         prefill_workers=max(s.prefill_workers, 1 if "prefill" in roles else 0),
@@ -67,13 +70,7 @@ def decide(
         etcd_url=etcd_url,
         nats_url=nats_url,
         gates=tuple(gates),
-        graces=graces(
-            s.stop_timeout,
-            frontend="frontend" in roles,
-            worker=bool(set(roles) & set(WORKER_ROLES)),
-            server=bool({"etcd", "nats"} & set(roles)),
-            one_machine=single,
-        ),
+        stop=shares(s.stop_timeout, {KINDS.get(r, "worker") for r in roles}, worker_drains=not single),
     )
 
 

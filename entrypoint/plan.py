@@ -121,7 +121,9 @@ class Process:
     """A follower rank: seconds that it goes on, when asked to stop, until its leader's end ends it too."""
     stop_signal: str = "TERM"
     grace: float = 30.0
-    """Seconds between the stop signal and KILL."""
+    """Seconds between the stop signal and KILL, where the stop's budget has them."""
+    least: float | None = None
+    """Those that are kept for it whatever others take; None: all of `grace`."""
     loading_grace: float | None = None
     """The same for a process that has never been ready, where it would put the signal off until it has
     loaded; its KILL is then no failure. None: `grace` holds, and a KILL counts."""

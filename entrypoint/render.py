@@ -92,6 +92,8 @@ def _lines(plan: Plan) -> Iterator[str]:
 def _process(process: Process) -> Iterator[str]:
     needs = f"after {', '.join(process.needs)}" if process.needs else "at once"
     stop = f"{process.stop_signal}, then KILL after {process.grace:g} s"
+    if process.least is not None and process.least < process.grace:
+        stop += f", of which {process.least:g} s are kept for it"
     if process.loading_grace is not None:
         stop += f"; {process.loading_grace:g} s while it loads"
     if process.stops_before:

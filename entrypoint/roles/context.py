@@ -11,37 +11,8 @@ from entrypoint.placement import WORKER_ROLES, Placement
 from entrypoint.plan import Endpoint, Gate, Process
 from entrypoint.roles.endpoints import Api
 from entrypoint.settings import Settings
+from entrypoint.stop_budget import Shares
 from entrypoint.versions import older
-
-
-@dataclass(frozen=True)
-class Graces:
-    """Seconds between stop signal and KILL, per step of the stop chain."""
-
-    frontend: float
-    worker: float
-    server: float
-
-
-DRAINED_GRACE = 15.0
-"""Seconds for a worker that has nothing left to answer: SGLang takes 2 to 8 where it has a core."""
-
-
-def graces(total: float, *, frontend: bool, worker: bool, server: bool, one_machine: bool = False) -> Graces:
-    """Split the stop budget along the chain frontend, workers, servers, so that the sum stays below `total`.
-
-    A twentieth (at most 2 s) is the runner's own; etcd and NATS get a tenth (at most 5 s); a worker
-    up to 30 s (15 s if its only frontend has drained before it), but at most half of what is left while a
-    frontend drains before it; the frontend the rest.
-    """
-    left = total - min(2.0, total / 20)
-    server_grace = min(5.0, total / 10)
-    if server:
-        left -= server_grace
-    worker_grace = min(DRAINED_GRACE if one_machine else 30.0, left / 2 if frontend else left)
-    if worker:
-        left -= worker_grace
-    return Graces(frontend=round(left, 2), worker=round(worker_grace, 2), server=round(server_grace, 2))
 
 
 @dataclass
@@ -74,7 +45,7 @@ class Context:
     discovery: str
     """`etcd`, `file` or `mem`."""
     model_path: str
-    graces: Graces
+    stop: Shares
     book: Notebook
     api: Api
     etcd_url: str | None = None

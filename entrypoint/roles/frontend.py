@@ -18,8 +18,6 @@ PATIENCE = {"sglang": 15.0, "mocker": 5.0}
 SETTLE = 1.0
 """Seconds. The mocker of Dynamo 0.8.1 registers 0.1 s before its engine exists; a request in between hangs
 for ever and keeps the worker from leaving. On the file store the frontend starts after that."""
-STOP_GRACE = 4.0
-"""Seconds from its stop signal to KILL, once it has drained."""
 
 
 def options(ctx: Context) -> arguments.Options:
@@ -106,7 +104,8 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
         needs=(*ctx.servers, *(workers if on_file_store else ())),
         stops_before=() if on_file_store else workers,
         drain=drain,
-        grace=min(STOP_GRACE, ctx.graces.frontend),
+        grace=ctx.stop.grace("frontend"),
+        least=ctx.stop.least("frontend"),
         criticality=Criticality.RESTART,
         start_timeout=s.start_timeout,
         unlisted_timeout=UNLISTED_TIMEOUT if ctx.discovery == "file" else None,
@@ -120,15 +119,16 @@ def _drain(ctx: Context, url: str, env: dict[str, str]) -> Drain:
     From the signal on, Dynamo's frontend answers new requests with 500 and sleeps its own drain time out,
     even when it is idle: so that is set to its least.
     """
-    if DRAIN_VARIABLE not in ctx.native:
+    asked, grace = ctx.native.get(DRAIN_VARIABLE), ctx.stop.grace("frontend")
+    if asked is None:
         env[DRAIN_VARIABLE] = "1"
-    elif not ctx.native[DRAIN_VARIABLE].isdigit() or int(ctx.native[DRAIN_VARIABLE]) >= STOP_GRACE:
+    elif not asked.isdigit() or int(asked) >= grace:
         ctx.book.warnings.append(
-            f"{DRAIN_VARIABLE}={ctx.native[DRAIN_VARIABLE]}: the frontend is killed {STOP_GRACE:g} s after "
+            f"{DRAIN_VARIABLE}={asked}: the frontend is killed {grace:g} s after "
             "its stop signal, since its requests have been waited for before; unset it"
         )
     delay = ctx.settings.drain_delay
-    timeout = round(max(0.0, ctx.graces.frontend - STOP_GRACE), 2)
+    timeout = ctx.stop.drain("frontend")
     if delay > timeout:
         ctx.book.problems.append(
             f"cannot use GLM47_DRAIN_DELAY: {delay:g}: GLM47_STOP_TIMEOUT {ctx.settings.stop_timeout:g} "

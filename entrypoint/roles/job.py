@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 from entrypoint.endpoint import ANY
 from entrypoint.plan import JobPlan, Peer
-from entrypoint.roles.context import Context, Part, graces
+from entrypoint.roles.context import Context, Part
 from entrypoint.roles.endpoints import health
+from entrypoint.stop_budget import HOLD_MARGIN, shares
 
 if TYPE_CHECKING:
     from entrypoint.topology import Node
-
-HOLD_MARGIN = 1.0
-"""Seconds for the news of an end to arrive from another node."""
 
 
 def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
@@ -23,7 +21,7 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
     if found is None:
         return None
     from entrypoint import slurm
-    from entrypoint.roles import nginx, worker
+    from entrypoint.roles import nginx
 
     node, topology = found.node, found.topology
     files = []
@@ -50,10 +48,10 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
 
     if node.rank > 0:
         # As long as its leader, which may wait for frontends and drain after them.
-        hold = worker.time_to_drain(ctx)
+        hold = ctx.stop.drain("worker")
     else:
-        # As long as a frontend drains on its own node, with the same budget.
-        hold = graces(s.stop_timeout, frontend=True, worker=True, server=True).frontend
+        # Until a frontend on any node has ended, with the same budget.
+        hold = shares(s.stop_timeout, ("frontend", "worker", "server")).gone("frontend")
     return JobPlan(
         number=found.number,
         node=node.name,

@@ -78,7 +78,7 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
     """nginx for the frontends on the nodes `frontends`, and its configuration."""
     s = ctx.settings
     directory = f"{s.run_dir}/nginx"
-    drain = ctx.graces.frontend
+    drain = ctx.stop.grace("nginx")
     entry, frontend = ctx.api.entry, ctx.api.frontend
     if not frontend.everywhere and len(frontends) > 1:
         ctx.book.problems.append(
@@ -98,6 +98,7 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
         # QUIT finishes the requests under way, TERM drops them.
         stop_signal="QUIT",
         grace=drain,
+        least=ctx.stop.least("nginx"),
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )

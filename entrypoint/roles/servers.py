@@ -34,7 +34,8 @@ def etcd(ctx: Context) -> Part:
         role="etcd",
         argv=argv,
         ready=HttpProbe(f"{client.url}/health"),
-        grace=ctx.graces.server,
+        grace=ctx.stop.grace("server"),
+        least=ctx.stop.least("server"),
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )
@@ -68,7 +69,8 @@ def nats(ctx: Context) -> Part:
         role="nats",
         argv=argv,
         ready=NatsProbe(LOOPBACK, s.nats_port),
-        grace=ctx.graces.server,
+        grace=ctx.stop.grace("server"),
+        least=ctx.stop.least("server"),
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )

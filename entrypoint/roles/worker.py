@@ -20,29 +20,23 @@ from entrypoint.plan import (
     Withdrawal,
 )
 from entrypoint.roles import bootstrap, endpoints, engine_env, mocker, servers, sglang, worker_checks
-from entrypoint.roles.context import DRAINED_GRACE, Context, Part
+from entrypoint.roles.context import Context, Part
 from entrypoint.settings import Settings
+from entrypoint.stop_budget import JOB_LEADER_HOLD, LOADING_GRACE, worker_delay
 
 IN_FLIGHT = "dynamo_component_inflight_requests"
 BEGUN = "dynamo_component_requests_total"
 ANSWERED = "dynamo_component_response_bytes_total"
 GENERATE = 'dynamo_endpoint="generate"'
 """What Dynamo (0.8.1 to 1.6.1) counts of a worker's requests, and the label of what answers them."""
-DRAIN_DELAY = 1.0
-"""Seconds from the withdrawal until a frontend has surely seen it."""
 STOP_SIGNAL = "INT"
 """Of `dynamo.sglang`. In Dynamo 0.8 and 0.9 INT and TERM do the same until SGLang, at the first request, puts
 a handler of its own in TERM's place: that one drains for ever if a scheduler is dead, leaves Dynamo's list as
 it is and ends with a KILL of its own. From 1.0 on both are Dynamo's (dynamo/sglang/main.py and shutdown.py,
 sglang/srt/managers/tokenizer_manager.py)."""
-JOB_LEADER_HOLD = 2.0
-"""Seconds for a follower's schedulers to see that their leader's are gone."""
 EXTRA = {"prefill": "GLM47_PREFILL_EXTRA_ARGS", "decode": "GLM47_DECODE_EXTRA_ARGS"}
 LEADER_LAST = 5.0
 """Seconds by which the leader of a worker on several nodes waits longer than GLM47_HANG_TIMEOUT."""
-LOADING_GRACE = 5.0
-"""Seconds that a loading engine gets to leave by itself. `dynamo.sglang` looks at the signal only once its
-engine is up, up to 20 minutes later, and lists the model for some seconds even then. No request is lost."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +146,9 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
         drain=drain,
         leader_hold=None if rank.leader else _leader_hold(ctx),
         stop_signal="TERM" if mock else STOP_SIGNAL,
-        grace=ctx.graces.worker if drain is None and rank.leader else min(DRAINED_GRACE, ctx.graces.worker),
-        loading_grace=None if mock else min(LOADING_GRACE, ctx.graces.worker),
+        grace=ctx.stop.grace("worker"),
+        least=ctx.stop.least("worker"),
+        loading_grace=None if mock else min(LOADING_GRACE, ctx.stop.grace("worker")),
         start_timeout=s.start_timeout,
         stall_timeout=None if mock else s.stall_timeout,
         log_dialect=None if mock else "sglang",
@@ -200,18 +195,8 @@ def _drain(ctx: Context, metrics: str) -> Drain | None:
     withdrawal = _withdrawal(ctx)
     if withdrawal is None or ctx.one_machine:
         return None
-    delay = min(DRAIN_DELAY, ctx.settings.stop_timeout / 20)
-    return Drain(metrics, IN_FLIGHT, delay, time_to_drain(ctx), withdrawal)
-
-
-def time_to_drain(ctx: Context) -> float:
-    """Seconds for a worker's last requests: what the other steps of the stop leave of GLM47_STOP_TIMEOUT."""
-    grace = min(DRAINED_GRACE, ctx.graces.worker)
-    if "frontend" in ctx.roles:
-        return round(max(0.0, ctx.graces.worker - grace), 2)
-    own = ctx.graces.server if {"etcd", "nats"} & set(ctx.roles) else 0.0
-    total = ctx.settings.stop_timeout
-    return round(max(0.0, total - min(2.0, total / 20) - own - grace), 2)
+    delay = worker_delay(ctx.settings.stop_timeout)
+    return Drain(metrics, IN_FLIGHT, delay, ctx.stop.drain("worker"), withdrawal)
 
 
 def _leader_hold(ctx: Context) -> float:
@@ -219,7 +204,7 @@ def _leader_hold(ctx: Context) -> float:
 
     In a Slurm job it learns of its leader's end, and this only begins there.
     """
-    return JOB_LEADER_HOLD if ctx.placement.job is not None else time_to_drain(ctx)
+    return JOB_LEADER_HOLD if ctx.placement.job is not None else ctx.stop.drain("worker")
 
 
 def _withdrawal(ctx: Context) -> Withdrawal | None:
@@ -260,6 +245,7 @@ def _idle_follower(ctx: Context, role: str) -> Process:
         role=role,
         argv=("sleep", "infinity"),
         ready=AliveProbe(),
-        grace=ctx.graces.worker,
+        grace=ctx.stop.grace("worker"),
+        least=ctx.stop.least("worker"),
         start_timeout=ctx.settings.start_timeout,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan import AliveProbe, Criticality, Plan
+from entrypoint.stop_budget import BROKEN_GRACE, LATE_STOP, LEFTOVER_GRACE
 from entrypoint.supervise import deadlines, stop_ends
 from entrypoint.supervise.states import (
     NO_CLUES,
@@ -45,13 +46,6 @@ BACKOFF_FIRST = 0.5
 BACKOFF_MAX = 30.0
 MAX_RECYCLES = 2
 """Restarts of a frontend that does not find its workers: after that it is them that are not registered."""
-LEFTOVER_GRACE = 5.0
-"""What an ended process left behind gets this long between TERM and KILL."""
-BROKEN_GRACE = 5.0
-"""And so does an engine that cannot answer any more: there is nothing that it could finish."""
-LATE_STOP = 5.0
-"""A follower whose leader is gone waits this long for a stop signal of its own: one stop may reach two nodes
-at different times, and a leader that has nothing to answer is gone at once."""
 
 
 @dataclass
@@ -363,7 +357,7 @@ class Director:
                 actions.append(Say(f"{name} {proc.still} when its time to drain is over"))
                 actions.append(self._signal_to_stop(proc, now))
             elif proc.state in (State.LEFTOVERS, State.STOPPING) and proc.kill_at is not None:
-                proc.kill_at = min(proc.kill_at, self.stopping.kill_at(name, proc.kill_at))
+                proc.kill_at = min(proc.kill_at, self.stopping.latest_kill(name))
             actions += self._kill_if_due(proc, now)
         return actions
 

@@ -40,12 +40,16 @@ def test_every_need_is_a_process_or_gate(name: str) -> None:
 @pytest.mark.parametrize("name", CONTAINERS)
 def test_stop_chain_fits_the_budget(name: str) -> None:
     plan = build(CONTAINERS[name])
-    longest = dict.fromkeys(("frontend", "worker", "server"), 0.0)
+    kept = dict.fromkeys(("frontend", "worker", "server"), 0.0)
+    drains = dict.fromkeys(kept, 0.0)
     for process in plan.processes:
-        step = {"frontend": "frontend", "etcd": "server", "nats": "server"}.get(process.role, "worker")
-        drain = process.drain.timeout if process.drain is not None else process.leader_hold or 0.0
-        longest[step] = max(longest[step], drain + process.grace)
-    assert 0 < sum(longest.values()) < plan.stop_timeout
+        step = {"frontend": "frontend", "etcd": "server", "nats": "server"}.get(process.name, "worker")
+        assert process.least is not None and 0 < process.least <= process.grace < plan.stop_timeout
+        kept[step] = max(kept[step], process.least)
+        if process.drain is not None:
+            drains[step] = max(drains[step], process.drain.timeout)
+    first = next(drain for drain in (*drains.values(), 0.0) if drain or not any(drains.values()))
+    assert first + sum(kept.values()) < plan.stop_timeout
 
 
 @pytest.mark.parametrize("name", CONTAINERS)

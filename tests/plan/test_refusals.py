@@ -192,7 +192,7 @@ REFUSED: dict[str, tuple[Container, str]] = {
     ),
     "a drain that does not fit the stop": (
         Container({"role": "single", "drain_delay": 45}),
-        "cannot use GLM47_DRAIN_DELAY: 45: GLM47_STOP_TIMEOUT 60 leaves the frontend 39 s to drain; "
+        "cannot use GLM47_DRAIN_DELAY: 45: GLM47_STOP_TIMEOUT 60 leaves the frontend 42.5 s to drain; "
         "lower it, or raise GLM47_STOP_TIMEOUT",
     ),
     "an argument of no option": (

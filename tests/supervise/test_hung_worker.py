@@ -12,8 +12,9 @@ import pytest
 
 from entrypoint.plan import Drain, HangWatch
 from entrypoint.roles.sglang import VITAL
+from entrypoint.stop_budget import BROKEN_GRACE
 from entrypoint.supervise import metrics, report
-from entrypoint.supervise.director import BROKEN_GRACE, Director
+from entrypoint.supervise.director import Director
 from entrypoint.supervise.hang import Requests, Stuck
 from entrypoint.supervise.hang_looks import Finding
 from entrypoint.supervise.states import Action, Clues, Dead, Say, Signal, Spawn
