@@ -47,7 +47,7 @@ test-engine: setup-cpu-engine
 
 # Every release on the registry: the padding edit, layouts, hints, FlashInfer; and the newer CPU engines, 2.5 GB each.
 releases: setup
-	$(BIN)/python -m pytest -m releases -n auto tests/patches tests/layouts tests/progress tests/flashinfer
+	$(BIN)/python -m pytest -m releases -n auto tests/prepare tests/plan tests/supervise/failures
 	$(BIN)/python -m pytest -m releases tests/engine
 
 lint: .venv/.ready

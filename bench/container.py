@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrypoint.supervise import tree
+from entrypoint.supervise import process_tree
 
 SLEEP = "exec sleep 1000"
 REPORT_TERM = """trap 'echo "term $me $$" >"$BENCH_EVENTS"; exit 0' TERM
@@ -118,7 +118,7 @@ def start(
 def descendants(pid: int) -> list[int]:
     """Every process below `pid`."""
     found: list[int] = []
-    for child in tree.children(pid):
+    for child in process_tree.children(pid):
         found += [child, *descendants(child)]
     return found
 
@@ -129,7 +129,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     # What it leaves behind becomes our child, generation by generation.
-    while left := tree.children():
+    while left := process_tree.children():
         for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -19,7 +19,7 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from entrypoint.demo_model import BOS_TOKEN_ID, make_demo_model
+from entrypoint.commands.demo.model import BOS_TOKEN_ID, make_demo_model
 from tests.container.harness import MOCKER, docker, running
 
 # By hand, everything starts as soon as it can. With the file store the frontend comes last, as with the

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from entrypoint.supervise import tree
+from entrypoint.supervise import process_tree
 from tests.support.runner import ROOT, Runner, free_port
 
 READY = 420.0
@@ -127,16 +127,16 @@ def processes(runner: Runner) -> list[int]:
     """The pids of a container: its runner and all below it."""
     below = [runner.process.pid]
     for pid in below:
-        below += tree.children(pid)
+        below += process_tree.children(pid)
     return below
 
 
 def scheduler(runner: Runner) -> int:
     """The pid of a container's first scheduler."""
-    return next(pid for pid in processes(runner) if tree.title(pid).startswith("sglang::scheduler"))
+    return next(pid for pid in processes(runner) if process_tree.title(pid).startswith("sglang::scheduler"))
 
 
 def kill_container(runner: Runner) -> None:
     """What the end of a container's PID 1 does to it: KILL to every process at once."""
     for pid in processes(runner):
-        tree.signal_process(pid, signal.SIGKILL)
+        process_tree.signal_process(pid, signal.SIGKILL)

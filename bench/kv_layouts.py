@@ -1,9 +1,9 @@
 """``python bench/kv_layouts.py`` measures which layouts copy the right KV cache, on every sglang release.
 
-It runs each release's own transfer code (tests/layouts/harness.py) for every pair of TPs up to `LARGEST` and
-rewrites entrypoint/kv_layout_table.py and the table of docs/layouts.md. With versions it only prints what it
-measures for these. Exit code 1 when pairs of one relation differ from each other: then the rules of
-entrypoint/kv_layouts.py do not fit that release.
+It runs each release's own transfer code (tests/plan/engine/harness.py) for every pair of TPs up to `LARGEST`
+and rewrites entrypoint/plan/engine/kv_layout_table.py and the table of docs/layouts.md. With versions it only
+prints what it measures for these. Exit code 1 when pairs of one relation differ from each other: then the
+rules of entrypoint/plan/engine/kv_layouts.py do not fit that release.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench import releases
-from entrypoint.engine_facts import transfer_code
-from entrypoint.kv_layouts import relation
-from entrypoint.versions import older
+from entrypoint.node.engine import transfer_code
+from entrypoint.node.versions import older
+from entrypoint.plan.engine.kv_layouts import relation
 
-HARNESS = releases.ROOT / "tests" / "layouts" / "harness.py"
-TABLE = releases.ROOT / "entrypoint" / "kv_layout_table.py"
+HARNESS = releases.ROOT / "tests" / "plan" / "engine" / "harness.py"
+TABLE = releases.ROOT / "entrypoint" / "plan" / "engine" / "kv_layout_table.py"
 PAGE = releases.ROOT / "docs" / "layouts.md"
 START, END = "<!-- table: bench/kv_layouts.py -->", "<!-- end of table -->"
 BACKENDS = ("nixl", "mooncake")
@@ -113,7 +113,7 @@ def spans(found: dict[str, Results], backend: str) -> list[tuple[str, str, dict[
 
 
 def module(found: dict[str, Results], code: dict[str, dict[str, str]]) -> str:
-    """The text of entrypoint/kv_layout_table.py."""
+    """The text of entrypoint/plan/engine/kv_layout_table.py."""
     lines = [
         '"""What bench/kv_layouts.py measured, and wrote. Do not edit: run it again."""',
         "",

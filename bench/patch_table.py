@@ -43,7 +43,7 @@ def row(cells: Iterable[str]) -> str:
 
 def line(version: str) -> tuple[str, bool]:
     """The table's line for `version`, and whether `pad` is right at every width on both runners."""
-    from entrypoint.patches import check_all
+    from entrypoint.prepare.patches.apply import check_all
 
     of = release(version)
     states = {s.edit: s.state for s in check_all(of.sglang, "pad")}

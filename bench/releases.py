@@ -1,8 +1,8 @@
 """Real sglang releases, unpacked, patched and measured; bench/patch_table.py and the tests use it.
 
 Wheels come from the package registry through pip and stay in .cache/wheels; only the few files that matter
-are unpacked. The numbers are measured on a CPU by tests/patches/harness.py in an environment of its own,
-.cache/torch-venv (`torch_python`).
+are unpacked. The numbers are measured on a CPU by tests/prepare/patches/harness.py in an environment of its
+own, .cache/torch-venv (`torch_python`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
-HARNESS = ROOT / "tests" / "patches" / "harness.py"
+HARNESS = ROOT / "tests" / "prepare" / "patches" / "harness.py"
 PAGE = ROOT / "docs" / "patches.md"
 TORCH = ROOT / "requirements" / "torch.txt"
 PINNED = ("0.5.6.post2", "0.5.3")
@@ -184,7 +184,7 @@ def unknown_arguments(of: Release) -> set[str]:
 def copies(of: Release, place: Path) -> dict[str, Path]:
     """Copies of the release in `place`: as it is, and with each mode of the edit made in place."""
     from entrypoint.errors import PatchError
-    from entrypoint.patches import apply_all
+    from entrypoint.prepare.patches.apply import apply_all
 
     made = {}
     for mode in ("off", "pad", "assert"):

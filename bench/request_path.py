@@ -20,10 +20,11 @@ import httpx
 
 from bench import container
 from bench.systems import BIN, environment
-from entrypoint import demo, run
-from entrypoint.load_plan import load_plan
-from entrypoint.plan import Plan
-from entrypoint.supervise import asking
+from entrypoint import run
+from entrypoint.commands.demo import command as demo
+from entrypoint.load import load_plan
+from entrypoint.plan.types import Plan
+from entrypoint.supervise.probes import asking
 from tests.support.runner import ROOT, free_port
 
 READY_WITHIN = 90.0

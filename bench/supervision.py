@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench import lives, request_path, table
 from bench.systems import System, all_systems
 from bench.table import Row
-from entrypoint.demo_model import make_demo_model
-from entrypoint.supervise import tree
+from entrypoint.commands.demo.model import make_demo_model
+from entrypoint.supervise import process_tree
 
 LINES = 1_000_000
 FEWER = {"honcho": 30_000}
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--no-stack", action="store_true", help="leave the request path out")
     args = parser.parse_args()
     began, where = time.monotonic(), heading(os.getloadavg()[0])
-    tree.become_subreaper()
+    process_tree.become_subreaper()
     systems, found = all_systems(), rows()
     measure(found, systems, args.rounds, args.lines)
     note_missing(found, systems)

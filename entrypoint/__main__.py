@@ -20,7 +20,7 @@ def main() -> None:
         from entrypoint.run import run
 
         run(os.environ)
-    from entrypoint.cli import COMMANDS, cli
+    from entrypoint.commands.cli import COMMANDS, cli
 
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         execute(words)
@@ -49,7 +49,7 @@ def execute(words: list[str]) -> NoReturn:
     except FileNotFoundError:
         import difflib
 
-        from entrypoint.cli import COMMANDS
+        from entrypoint.commands.cli import COMMANDS
 
         near = difflib.get_close_matches(words[0], COMMANDS, 1)
         hint = f"did you mean `{near[0]}`?" if near else f"commands are: {', '.join(COMMANDS)}"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrypoint.errors import ConfigError
-from entrypoint.plan import Plan
+from entrypoint.plan.types import Plan
 
 if TYPE_CHECKING:
-    from entrypoint import settings_load
-    from entrypoint.settings import Settings
+    from entrypoint.settings import load
+    from entrypoint.settings.schema import Settings
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,17 @@ class Loaded:
     environ: Mapping[str, str]
 
 
-def load_settings(environ: Mapping[str, str], cwd: Path) -> settings_load.Loaded:
+def load_settings(environ: Mapping[str, str], cwd: Path) -> load.Loaded:
     """The settings of every layer; a Slurm job's own defaults (ports, run directory) come before ours.
 
     Raises ConfigError (78) with every problem.
     """
-    from entrypoint import settings_load
+    from entrypoint.settings import load
 
-    loaded = settings_load.load(environ, cwd)
+    loaded = load.load(environ, cwd)
     if not in_slurm_job(environ, loaded.settings):
         return loaded
-    from entrypoint import slurm
+    from entrypoint.node import slurm
 
     values = slurm.shared_values(environ, loaded.settings)
     origin = f"SLURM job {environ.get('SLURM_JOB_ID', '')}".rstrip()
@@ -45,7 +45,7 @@ def in_slurm_job(environ: Mapping[str, str], settings: Settings) -> bool:
     """Whether the settings are to be worked out from a Slurm job; elsewhere nothing of it is imported."""
     if "SLURM_JOB_NODELIST" not in environ:
         return False
-    from entrypoint import slurm
+    from entrypoint.node import slurm
 
     return slurm.applies(environ, settings)
 
@@ -55,13 +55,14 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
 
     Raises ConfigError (78) with every problem of the stage that failed.
     """
-    from entrypoint import facts, placement, planner
+    from entrypoint.node import facts, placement
+    from entrypoint.plan import build
 
     loaded = load_settings(environ, cwd)
     settings, origins = loaded.settings, loaded.origins
     full = {**environ, **loaded.env_file_native}
     if in_slurm_job(environ, settings):
-        from entrypoint import slurm
+        from entrypoint.node import slurm
 
         job = slurm.job_of(environ, settings)
         origin = f"SLURM job {environ.get('SLURM_JOB_ID', '')}".rstrip()
@@ -70,7 +71,7 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
     else:
         placed = placement.from_environ(full, settings)
     found = facts.gather(settings, full)
-    plan = planner.build_plan(settings, origins, placed, found, loaded.native)
+    plan = build.build_plan(settings, origins, placed, found, loaded.native)
     return Loaded(plan, full)
 
 
@@ -79,13 +80,13 @@ def api_url(environ: Mapping[str, str], cwd: Path) -> str:
 
     Raises ConfigError (78) with every problem of the settings that decide it.
     """
-    from entrypoint.roles import endpoints
+    from entrypoint.plan.roles import endpoints
 
     loaded = load_settings(environ, cwd)
     settings, behind_nginx = loaded.settings, False
     head = settings.head_address
     if in_slurm_job(environ, settings):
-        from entrypoint import slurm
+        from entrypoint.node import slurm
 
         topology = slurm.job_of(environ, settings).topology
         head, behind_nginx = topology.head.name, topology.nginx
@@ -97,9 +98,12 @@ def api_url(environ: Mapping[str, str], cwd: Path) -> str:
 
 def explain_layout(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
     """Which prefill and decode workers on `nodes` nodes fit together, as a table for people."""
-    from entrypoint import explain_layout, facts, kv_layouts, settings_load
+    from entrypoint.commands.explain import layout as explain_layout
+    from entrypoint.node import facts
+    from entrypoint.plan.engine import kv_layouts
+    from entrypoint.settings import load
 
-    settings = settings_load.load(environ, cwd).settings
+    settings = load.load(environ, cwd).settings
     found = facts.gather(settings, environ)
     return explain_layout.table(
         found.model,
@@ -113,9 +117,11 @@ def explain_layout(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
 
 def explain_tp(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
     """What each tensor parallelism costs on up to `nodes` nodes, as a table for people."""
-    from entrypoint import explain_tp, facts, settings_load
+    from entrypoint.commands.explain import tp as explain_tp
+    from entrypoint.node import facts
+    from entrypoint.settings import load
 
-    settings = settings_load.load(environ, cwd).settings
+    settings = load.load(environ, cwd).settings
     found = facts.gather(settings, environ)
     return explain_tp.table(
         found.model,

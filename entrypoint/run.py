@@ -19,9 +19,9 @@ from entrypoint.aside import aside
 from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
 
 if TYPE_CHECKING:
-    from entrypoint.load_plan import Loaded
-    from entrypoint.plan import Plan
-    from entrypoint.supervise.states import Verdict
+    from entrypoint.load import Loaded
+    from entrypoint.plan.types import Plan
+    from entrypoint.supervise.lifecycle.states import Verdict
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 FLUSH = 2.0
@@ -30,7 +30,7 @@ FLUSH = 2.0
 
 def run(environ: Mapping[str, str]) -> NoReturn:
     """Carry out the plan that `environ` asks for, and exit."""
-    from entrypoint.load_plan import load_plan
+    from entrypoint.load import load_plan
 
     become(lambda: load_plan(environ, Path.cwd()), environ)
 
@@ -79,8 +79,8 @@ def _load_and_prepare(load: Callable[[], Loaded]) -> Loaded:
 
 def import_supervisor() -> None:
     """Load what supervising needs, while the plan is being made."""
-    import entrypoint.health
-    import entrypoint.supervise.daemon  # noqa: F401
+    import entrypoint.supervise.daemon
+    import entrypoint.supervise.status.health  # noqa: F401
 
 
 def prepare(plan: Plan) -> None:
@@ -95,7 +95,7 @@ def prepare(plan: Plan) -> None:
     if plan.model_error:
         raise ModelError(plan.model_error)
     if plan.needs_model:
-        from entrypoint import model
+        from entrypoint.node.model import directory as model
 
         found = model.inspect(plan.model_source, weights=plan.needs_weights)
         if found.facts.error:
@@ -126,7 +126,7 @@ def with_patched_sources(plan: Plan, environ: Mapping[str, str]) -> Plan:
     """
     if plan.source_patch is None:
         return plan
-    from entrypoint.patches.for_plan import patch
+    from entrypoint.prepare.patches.for_plan import patch
 
     plan, done = patch(plan, environ)
     lines = [f"patch {edit.line}" for edit in done.edits] if done else []
@@ -137,7 +137,7 @@ def with_flashinfer(plan: Plan, environ: Mapping[str, str]) -> Plan:
     """Let FlashInfer find what it would write into its own packages. Errors: `make_usable`'s."""
     if plan.flashinfer is None:
         return plan
-    from entrypoint.flashinfer.for_plan import make_usable
+    from entrypoint.prepare.flashinfer.for_plan import make_usable
 
     plan, lines = make_usable(plan, environ)
     return replace(plan, notes=(*plan.notes, *lines))
@@ -180,11 +180,11 @@ def lock_run_dir(path: str) -> int:
 
 def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], str] | None = None) -> Verdict:
     """Run the plan's processes to their end. The last line of our output is the reason."""
-    from entrypoint import health
-    from entrypoint.plan import to_jsonable
-    from entrypoint.supervise import report, tree
-    from entrypoint.supervise.control import open_socket
+    from entrypoint.plan.types import to_jsonable
+    from entrypoint.supervise import process_tree
     from entrypoint.supervise.daemon import Daemon
+    from entrypoint.supervise.status import health, report
+    from entrypoint.supervise.supervisord.control import open_socket
 
     lock = lock_run_dir(plan.run_dir)
     listener = health.listen(plan.health_host, plan.health_port)
@@ -192,7 +192,7 @@ def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], st
         shutil.rmtree(directory, ignore_errors=True)
     warnings = list(plan.warnings)
     try:
-        tree.become_subreaper()
+        process_tree.become_subreaper()
     except OSError as error:
         warnings.append(f"what a process leaves behind may outlive it: {error}: run as PID 1 if you can")
     daemon = Daemon(plan, environ, on_ready)
@@ -206,7 +206,7 @@ def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], st
     control = Path(plan.run_dir) / "supervisor.sock"
     files = None
     if plan.job is not None:
-        from entrypoint.job_files import JobFiles
+        from entrypoint.supervise.status.job_files import JobFiles
 
         files = JobFiles(plan, lambda: daemon.snapshot)
     if daemon.fate is not None:
@@ -261,7 +261,7 @@ def _tell_job(environ: Mapping[str, str], code: int, reason: str, plan: Plan | N
     directory = plan.log_dir if plan is not None else environ.get("GLM47_LOG_DIR")
     if code == 0 or not directory or "SLURM_JOB_ID" not in environ:
         return
-    from entrypoint.job_files import job_code, record_failure
+    from entrypoint.supervise.status.job_files import job_code, record_failure
 
     node = environ.get("SLURMD_NODENAME", "")
     job = plan.job if plan is not None else None

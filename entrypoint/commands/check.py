@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from entrypoint.errors import ConfigError, ExitCode, RunnerError
-from entrypoint.plan import Endpoint, Plan
+from entrypoint.plan.types import Endpoint, Plan
 
 BOOTSTRAP_TIMEOUT = 5.0
 """Seconds for an answer of a prefill worker's bootstrap server."""
@@ -32,7 +32,7 @@ class Finding:
 
 def check(environ: Mapping[str, str], cwd: Path) -> list[Finding]:
     """Look at everything; never raises for what is wrong."""
-    from entrypoint.load_plan import load_plan
+    from entrypoint.load import load_plan
 
     try:
         plan = load_plan(environ, cwd).plan
@@ -81,9 +81,9 @@ def _run_dir(plan: Plan) -> list[Finding]:
 def _model(plan: Plan) -> Iterator[Finding]:
     if not plan.needs_model:
         return
-    from entrypoint import model
+    from entrypoint.node.model import directory
 
-    seen = model.inspect(plan.model_source, weights=plan.needs_weights)
+    seen = directory.inspect(plan.model_source, weights=plan.needs_weights)
     for text in seen.problems:
         yield _problem("model", text, ExitCode.MODEL)
     for text in seen.warnings:
@@ -97,10 +97,10 @@ def _sources(plan: Plan) -> Iterator[Finding]:
     patch = plan.source_patch
     if patch is None:
         return
-    from entrypoint import patches
+    from entrypoint.prepare.patches import apply
 
     try:
-        states = patches.check_all(Path(patch.source_dir), patch.modelopt)  # type: ignore[arg-type]
+        states = apply.check_all(Path(patch.source_dir), patch.modelopt)  # type: ignore[arg-type]
     except RunnerError as error:
         yield _problem("patch", str(error), error.exit_code)
         return
@@ -114,7 +114,7 @@ def _sources(plan: Plan) -> Iterator[Finding]:
 def _flashinfer(plan: Plan, environ: Mapping[str, str]) -> Iterator[Finding]:
     if plan.flashinfer is None:
         return
-    from entrypoint.flashinfer.for_plan import make_usable
+    from entrypoint.prepare.flashinfer.for_plan import make_usable
 
     try:
         _, lines = make_usable(plan, environ)
@@ -169,7 +169,7 @@ def _bootstrap_servers(plan: Plan, environ: Mapping[str, str]) -> Iterator[Findi
         return
     import httpx
 
-    from entrypoint.supervise.announced import Announced
+    from entrypoint.supervise.probes.announced import Announced
 
     dynamo = next((p.env for p in plan.processes if p.role in ("frontend", "decode")), {})
     with httpx.Client(trust_env=False, timeout=BOOTSTRAP_TIMEOUT) as client:

@@ -30,11 +30,11 @@ class Group(click.Group):
     """Turns expected errors into their line and exit code, and loads rarely used commands late."""
 
     late: ClassVar[dict[str, str]] = {
-        "bench": "entrypoint.bench.command:bench_group",
-        "flashinfer": "entrypoint.flashinfer.command:flashinfer_group",
-        "patch": "entrypoint.patches.command:patch_group",
-        "smoke": "entrypoint.smoke_command:smoke_command",
-        "topology": "entrypoint.topology_command:topology_command",
+        "bench": "entrypoint.commands.bench.command:bench_group",
+        "flashinfer": "entrypoint.commands.flashinfer:flashinfer_group",
+        "patch": "entrypoint.commands.patch:patch_group",
+        "smoke": "entrypoint.commands.smoke.command:smoke_command",
+        "topology": "entrypoint.commands.topology.command:topology_command",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -89,9 +89,9 @@ def run_command() -> None:
 )
 def plan_command(style: str, explain: str | None, nodes: int | None) -> None:
     """Print what `run` would do, without doing any of it."""
-    from entrypoint.load_plan import explain_layout, explain_tp, load_plan
-    from entrypoint.plan import to_jsonable
-    from entrypoint.render import text
+    from entrypoint.load import explain_layout, explain_tp, load_plan
+    from entrypoint.plan.text import text
+    from entrypoint.plan.types import to_jsonable
 
     if explain == "tp":
         click.echo(explain_tp(os.environ, Path.cwd(), nodes or 4), nl=False)
@@ -107,7 +107,7 @@ def plan_command(style: str, explain: str | None, nodes: int | None) -> None:
 @FORMAT
 def check_command(style: str) -> None:
     """Look for whatever would keep `run` from working here, and say what to do about it."""
-    from entrypoint.check import check, render
+    from entrypoint.commands.check import check, render
 
     findings = check(os.environ, Path.cwd())
     click.echo(json.dumps([f.__dict__ for f in findings], indent=2) if style == "json" else render(findings))
@@ -118,7 +118,7 @@ def check_command(style: str) -> None:
 @click.argument("kind", type=click.Choice(["startup", "live", "ready"]))
 def probe_command(kind: str) -> None:
     """Ask this container's health endpoint; exit code 0 or 1, and one line that says why."""
-    from entrypoint.status import local_url, probe
+    from entrypoint.commands.status import local_url, probe
 
     ok, line = probe(local_url(os.environ, Path.cwd()), kind)
     click.echo(line)
@@ -131,7 +131,7 @@ def probe_command(kind: str) -> None:
 @click.argument("hosts", nargs=-1, metavar="[HOST[:PORT]]...")
 def status_command(style: str, watch: bool, hosts: tuple[str, ...]) -> None:
     """Show what every process is doing: of this container, or of the named hosts' runners."""
-    from entrypoint.status import local_url, remote_url, show
+    from entrypoint.commands.status import local_url, remote_url, show
 
     urls = [remote_url(h, os.environ, Path.cwd()) for h in hosts] or [local_url(os.environ, Path.cwd())]
     sys.exit(show(urls, style, watch))
@@ -146,14 +146,14 @@ def model_group() -> None:
 @click.option("--path", help="Model directory instead of GLM47_MODEL_PATH.")
 def model_check(path: str | None) -> None:
     """Say everything that is wrong with the model directory; exit code 66 if anything is."""
-    from entrypoint import model
     from entrypoint.errors import ModelError
-    from entrypoint.settings_load import load
+    from entrypoint.node.model import directory
+    from entrypoint.settings.load import load
 
     source = path or load(os.environ, Path.cwd()).settings.model_path
-    if problems := model.check(source):
+    if problems := directory.check(source):
         raise ModelError("\n".join(problems))
-    facts = model.read_facts(source)
+    facts = directory.read_facts(source)
     fix = "bos_token_id is missing: `run` corrects it" if facts.needs_bos_fix else "nothing to correct"
     click.echo(f"{source}: usable; {fix}")
 
@@ -161,7 +161,7 @@ def model_check(path: str | None) -> None:
 @model_group.command("prepare")
 def model_prepare() -> None:
     """Make the corrected view under GLM47_RUN_DIR, as `run` does, and print its path."""
-    from entrypoint.load_plan import load_plan
+    from entrypoint.load import load_plan
     from entrypoint.run import prepare
 
     plan = load_plan(os.environ, Path.cwd()).plan
@@ -172,6 +172,6 @@ def model_prepare() -> None:
 @cli.command("demo")
 def demo_command() -> None:
     """Serve a made-up small model on this machine with the mocker engine: no GPU needed."""
-    from entrypoint.demo import demo
+    from entrypoint.commands.demo.command import demo
 
     demo(os.environ)

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from entrypoint.errors import CannotWriteError, ConfigError
-from entrypoint.flashinfer import kernel_sources
+from entrypoint.prepare.flashinfer import kernel_sources
 
 
 @click.group("flashinfer")
@@ -51,12 +51,12 @@ def generate_command(generations: tuple[str, ...], python: str | None, source: P
 
 def _installed(python: str | None) -> Path:
     """The flashinfer package that GLM47_PYTHON would import."""
-    from entrypoint import engine_facts
+    from entrypoint.node import engine
 
-    interpreter = engine_facts.find_python(python, os.environ, sys.prefix)
-    found = engine_facts.gather(interpreter, os.environ).flashinfer_dir if interpreter else None
+    interpreter = engine.find_python(python, os.environ, sys.prefix)
+    found = engine.gather(interpreter, os.environ).flashinfer_dir if interpreter else None
     if interpreter and not found:
-        found = engine_facts.ask(interpreter).get("flashinfer_dir")
+        found = engine.ask(interpreter).get("flashinfer_dir")
     if not found:
         raise ConfigError(
             f"cannot find flashinfer: GLM47_PYTHON: {interpreter or python or 'not set'}: it has none: "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from entrypoint.patches import EditState
+from entrypoint.prepare.patches.apply import EditState
 
 SOURCE = click.option(
     "--source",
@@ -46,7 +46,7 @@ def patch_group() -> None:
 @FORMAT
 def list_command(style: str) -> None:
     """Say which edits there are."""
-    from entrypoint.patches.catalog import CATALOG
+    from entrypoint.prepare.patches.catalog import CATALOG
 
     if style == "json":
         rows = [{"edit": e.name, "path": e.path, "what": e.what, "modes": sorted(e.modes)} for e in CATALOG]
@@ -64,7 +64,7 @@ def list_command(style: str) -> None:
 def check_command(source: Path | None, python: str | None, mode: str, style: str) -> None:
     """Say of every edit whether it is applied, needed, not needed or not recognised. Changes nothing."""
     from entrypoint.errors import ExitCode
-    from entrypoint.patches import check_all
+    from entrypoint.prepare.patches.apply import check_all
 
     states = check_all(_source(source, python), mode)  # type: ignore[arg-type]
     _show(states, style)
@@ -97,7 +97,7 @@ def apply_command(
     source: Path | None, python: str | None, mode: str, where: str, run_dir: Path, style: str
 ) -> None:
     """Make the edits that are needed. Doing it again changes nothing."""
-    from entrypoint.patches import apply_all
+    from entrypoint.prepare.patches.apply import apply_all
 
     done = apply_all(
         _source(source, python),
@@ -114,14 +114,14 @@ def apply_command(
 @FORMAT
 def revert_command(source: Path | None, python: str | None, style: str) -> None:
     """Take the edits out of the package's files again."""
-    from entrypoint.patches import revert_all
+    from entrypoint.prepare.patches.apply import revert_all
 
     done = revert_all(_source(source, python))
     _show(done.edits, style, where=done.where, changed=list(done.changed))
 
 
 def _source(source: Path | None, python: str | None) -> Path:
-    from entrypoint.patches import sources
+    from entrypoint.prepare.patches import sources
 
     return sources.installed(python, dict(os.environ), sys.prefix) if source is None else source
 

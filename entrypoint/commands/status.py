@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from entrypoint.endpoint import bracketed
 from entrypoint.errors import CheckFailedError, ConfigError
+from entrypoint.plan.endpoint import bracketed
 
 TIMEOUT = 5.0
 WATCH_INTERVAL = 2.0
@@ -23,8 +23,8 @@ ENDPOINTS = {"startup": "/startupz", "live": "/livez", "ready": "/readyz"}
 
 def local_url(environ: Mapping[str, str], cwd: Path) -> str:
     """The address of this container's own health endpoint."""
-    from entrypoint.load_plan import load_settings
-    from entrypoint.roles.endpoints import health
+    from entrypoint.load import load_settings
+    from entrypoint.plan.roles.endpoints import health
 
     settings = load_settings(environ, cwd).settings
     return health(settings).url
@@ -32,7 +32,7 @@ def local_url(environ: Mapping[str, str], cwd: Path) -> str:
 
 def remote_url(host: str, environ: Mapping[str, str], cwd: Path) -> str:
     """The address of another container's health endpoint; the port defaults to GLM47_HEALTH_PORT."""
-    from entrypoint.load_plan import load_settings
+    from entrypoint.load import load_settings
 
     if "://" not in host:
         host = f"http://{host}"

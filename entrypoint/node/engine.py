@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from entrypoint.facts import EngineFacts
+from entrypoint.node.facts import EngineFacts
 
 IMAGE_PYTHON = "/opt/dynamo/venv/bin/python3"
 """Where the upstream image keeps the interpreter that holds dynamo and sglang."""
@@ -33,7 +33,7 @@ PACKAGES = {
 }
 """Distribution names as they appear in ``NAME-VERSION.dist-info``."""
 TRANSFER_BACKENDS = ("nixl", "mooncake")
-"""Those whose code has been measured: entrypoint/kv_layout_table.py."""
+"""Those whose code has been measured: entrypoint/plan/engine/kv_layout_table.py."""
 MODULES = ("sglang", "flashinfer", "flashinfer_cubin")
 """Packages whose directories are wanted."""
 ASK_TIMEOUT = 20.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from entrypoint.settings import Settings
+    from entrypoint.settings.schema import Settings
 
 PROXY_VARIABLES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 NO_PROXY_VARIABLES = ("no_proxy", "NO_PROXY")
@@ -74,11 +74,11 @@ class Facts:
 
 def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True) -> Facts:
     """Look at this machine once; never raises. `model=False`: no role here reads the model directory."""
-    from entrypoint import engine_facts
+    from entrypoint.node import engine as engine_facts
 
     found = ModelFacts()
     if model:
-        from entrypoint.model import read_facts
+        from entrypoint.node.model.directory import read_facts
 
         found = read_facts(settings.model_path)
     return Facts(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from entrypoint import nodelist
 from entrypoint.errors import ConfigError
+from entrypoint.node import nodelist
 
 Sizes = list[tuple[str, int, int]]
 """(role, number among the workers of that role, nodes) of each worker."""

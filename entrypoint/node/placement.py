@@ -12,12 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from entrypoint import network as networks
-from entrypoint.network import Network, is_loopback
-from entrypoint.settings import Settings
+from entrypoint.node import network as networks
+from entrypoint.node.network import Network, is_loopback
+from entrypoint.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from entrypoint import slurm
+    from entrypoint.node import slurm
 
 LocalAddress = Callable[[str | None, str | None], str | None]
 
@@ -83,7 +83,7 @@ def in_job(
     `unresolved(name)` says why a node's name cannot be resolved, None when it can; the default asks the
     system's resolver. `local_address` as in `from_environ`.
     """
-    from entrypoint import slurm
+    from entrypoint.node import slurm
 
     roles = slurm.roles_of(job)
     node, topology = job.node, job.topology

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from entrypoint import nodelist
 from entrypoint.errors import ConfigError
-from entrypoint.plan import Origin
-from entrypoint.settings import Settings, variable_of
-from entrypoint.topology import Node, Topology, job_ports, lay_out
+from entrypoint.node import nodelist
+from entrypoint.node.topology import Node, Topology, job_ports, lay_out
+from entrypoint.plan.types import Origin
+from entrypoint.settings.schema import Settings, variable_of
 
 GATE_MARGIN = 30.0
 """Seconds that the wait for the head's servers exceeds the wait for its runner, which can name the node."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from entrypoint import nvlink
 from entrypoint.errors import ConfigError
+from entrypoint.node import nvlink
 
 JOB_PORTS_FIRST = 10000
 JOB_PORTS_BLOCK = 32

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from entrypoint import edits
-from entrypoint.decisions import decide
 from entrypoint.errors import ConfigError
-from entrypoint.facts import Facts
-from entrypoint.placement import WORKER_ROLES, Placement
-from entrypoint.plan import Endpoint, Origin, Plan, Process
-from entrypoint.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
-from entrypoint.roles.announcements import announcements
-from entrypoint.roles.context import Context, Notebook, Part
-from entrypoint.roles.endpoints import health
-from entrypoint.settings import Settings
+from entrypoint.node.facts import Facts
+from entrypoint.node.placement import WORKER_ROLES, Placement
+from entrypoint.plan import file_edits as edits
+from entrypoint.plan.context import Context, Notebook, Part
+from entrypoint.plan.deployment import decide
+from entrypoint.plan.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
+from entrypoint.plan.roles.announcements import announcements
+from entrypoint.plan.roles.endpoints import health
+from entrypoint.plan.types import Endpoint, Origin, Plan, Process
+from entrypoint.settings.schema import Settings
 
 
 def build_plan(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from entrypoint.endpoint import ANY, ANY6, LOOPBACK
-from entrypoint.facts import Facts
-from entrypoint.placement import WORKER_ROLES, Placement
-from entrypoint.plan import Endpoint, Gate, Process
-from entrypoint.roles.endpoints import Api
-from entrypoint.settings import Settings
-from entrypoint.stop_budget import Shares
-from entrypoint.versions import older
+from entrypoint.node.facts import Facts
+from entrypoint.node.placement import WORKER_ROLES, Placement
+from entrypoint.node.versions import older
+from entrypoint.plan.endpoint import ANY, ANY6, LOOPBACK
+from entrypoint.plan.roles.endpoints import Api
+from entrypoint.plan.stop_budget import Shares
+from entrypoint.plan.types import Endpoint, Gate, Process
+from entrypoint.settings.schema import Settings
 
 
 @dataclass

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from entrypoint import edits
-from entrypoint.endpoint import ANY6, LOOPBACK, bracketed
-from entrypoint.facts import Facts
-from entrypoint.placement import ROLE_ORDER, WORKER_ROLES, Placement
-from entrypoint.plan import Gate, StoreProbe
-from entrypoint.roles import endpoints, engine_env, frontend, mocker, servers
-from entrypoint.roles.context import Context, Notebook
-from entrypoint.settings import Settings
-from entrypoint.stop_budget import shares
+from entrypoint.node.facts import Facts
+from entrypoint.node.placement import ROLE_ORDER, WORKER_ROLES, Placement
+from entrypoint.plan import file_edits
+from entrypoint.plan.context import Context, Notebook
+from entrypoint.plan.endpoint import ANY6, LOOPBACK, bracketed
+from entrypoint.plan.roles import endpoints, engine_env, frontend, mocker, servers
+from entrypoint.plan.stop_budget import shares
+from entrypoint.plan.types import Gate, StoreProbe
+from entrypoint.settings.schema import Settings
 
 STORES = ("etcd", "file", "mem")
 KINDS = {"nginx": "nginx", "frontend": "frontend", "etcd": "server", "nats": "server"}
@@ -203,6 +203,6 @@ def _model_path(s: Settings, facts: Facts, book: Notebook) -> str:
             "the name becomes a directory; use a name such as glm-4.7 or zai-org/GLM-4.7"
         )
         return s.model_path
-    if s.engine == "mocker" or edits.needs_view(facts):
+    if s.engine == "mocker" or file_edits.needs_view(facts):
         return str(PurePosixPath(s.run_dir, mocker.VIEWS, *parts))
     return s.model_path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from entrypoint.network import is_loopback
+from entrypoint.node.network import is_loopback
 
 LOOPBACK = "127.0.0.1"
 ANY = "0.0.0.0"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from entrypoint.facts import Facts
-from entrypoint.moe_runner import CUTLASS
-from entrypoint.parallelism import padded_width, width_per_rank
-from entrypoint.plan import FileEdit, FlashInfer, Process, SourcePatch
-from entrypoint.roles import engine_env, worker, worker_checks
-from entrypoint.roles.context import Context
-from entrypoint.versions import older
+from entrypoint.node.facts import Facts
+from entrypoint.node.versions import older
+from entrypoint.plan.context import Context
+from entrypoint.plan.engine.moe_runner import CUTLASS
+from entrypoint.plan.engine.parallelism import padded_width, width_per_rank
+from entrypoint.plan.roles import engine_env, worker, worker_checks
+from entrypoint.plan.types import FileEdit, FlashInfer, Process, SourcePatch
 
 MODELOPT = "srt/layers/quantization/modelopt_quant.py"
 GLM4_MOE = "srt/models/glm4_moe.py"

@@ -1,4 +1,4 @@
-"""How it is told that something is ready: part of the plan, and read from `entrypoint.plan`. Data only."""
+"""How it is told that something is ready: part of the plan, and read from `plan.types`. Data only."""
 
 from __future__ import annotations
 

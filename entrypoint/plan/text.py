@@ -1,11 +1,11 @@
-"""A plan for reading: fits 100 columns where paths let it. `plan.to_jsonable` is the same for programs."""
+"""A plan for reading: fits 100 columns where paths let it. `types.to_jsonable` is the same for programs."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from entrypoint.plan import (
+from entrypoint.plan.types import (
     REDACTED,
     AliveProbe,
     Criticality,

@@ -1,7 +1,7 @@
 """The plan: what one container will do, as frozen data.
 
-Nothing here does I/O and nothing after the plan reads settings. `planner.build_plan`
-makes a plan, `render` prints it, `supervise` carries it out, tests compare it with golden files.
+Nothing here does I/O and nothing after the plan reads settings. `build.build_plan`
+makes a plan, `text` prints it, `supervise` carries it out, tests compare it with golden files.
 All durations are seconds.
 """
 
@@ -13,20 +13,21 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from entrypoint.plan.edit_types import FileEdit as FileEdit
+from entrypoint.plan.edit_types import FlashInfer as FlashInfer
+from entrypoint.plan.edit_types import SourcePatch as SourcePatch
+
 # Words of the plan, for everybody who reads one.
-from entrypoint.endpoint import Endpoint as Endpoint
-from entrypoint.plan_edits import FileEdit as FileEdit
-from entrypoint.plan_edits import FlashInfer as FlashInfer
-from entrypoint.plan_edits import SourcePatch as SourcePatch
-from entrypoint.probes import AliveProbe as AliveProbe
-from entrypoint.probes import Announcements as Announcements
-from entrypoint.probes import FrontendProbe as FrontendProbe
-from entrypoint.probes import HttpProbe as HttpProbe
-from entrypoint.probes import LoadedProbe as LoadedProbe
-from entrypoint.probes import NatsProbe as NatsProbe
-from entrypoint.probes import PrefillProbe as PrefillProbe
-from entrypoint.probes import Probe as Probe
-from entrypoint.probes import StoreProbe as StoreProbe
+from entrypoint.plan.endpoint import Endpoint as Endpoint
+from entrypoint.plan.probe_types import AliveProbe as AliveProbe
+from entrypoint.plan.probe_types import Announcements as Announcements
+from entrypoint.plan.probe_types import FrontendProbe as FrontendProbe
+from entrypoint.plan.probe_types import HttpProbe as HttpProbe
+from entrypoint.plan.probe_types import LoadedProbe as LoadedProbe
+from entrypoint.plan.probe_types import NatsProbe as NatsProbe
+from entrypoint.plan.probe_types import PrefillProbe as PrefillProbe
+from entrypoint.plan.probe_types import Probe as Probe
+from entrypoint.plan.probe_types import StoreProbe as StoreProbe
 
 PLAN_FORMAT = 1
 """Version of the JSON layout; raised when a field changes its meaning."""

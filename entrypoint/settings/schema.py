@@ -1,6 +1,6 @@
 """Every setting of the runner: name, type, default, meaning.
 
-`ROLE` has no prefix, all others are ``GLM47_<FIELD>``. `settings_load` reads them; nothing else in the
+`ROLE` has no prefix, all others are ``GLM47_<FIELD>``. `load` reads them; nothing else in the
 package reads the environment. Durations are seconds. docs/settings.md is generated from this file.
 """
 
@@ -58,7 +58,7 @@ def split_roles(text: str) -> tuple[str, ...]:
 class Settings(BaseSettings):
     """The runner's settings, validated one by one; what they mean together is the planner's business.
 
-    Built from its arguments alone, given by field name: `settings_load` works out the layers itself,
+    Built from its arguments alone, given by field name: `load` works out the layers itself,
     because pydantic-settings' own sources do not say which layer a value came from.
     """
 

@@ -1,6 +1,6 @@
 """Words about settings: what a setting takes, which name was meant, how a value is shown.
 
-Shared by the errors of `settings_load` and the tables of `settings_doc`, so that both say the same.
+Shared by the errors of `load` and the tables of `doc`, so that both say the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from entrypoint.settings import LOADER_ONLY, Settings, variable_of
+from entrypoint.settings.schema import LOADER_ONLY, Settings, variable_of
 
 MAX_SHOWN = 120
 """Characters of a value that an error shows."""

@@ -21,22 +21,35 @@ from supervisor.states import SupervisorStates
 from supervisor.supervisord import Supervisor
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan import FrontendProbe, LoadedProbe, Plan
-from entrypoint.supervise import polling, report, tree
-from entrypoint.supervise.child import Child, SpawnError, exit_code, group_config
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.file_store import Keeper
-from entrypoint.supervise.hang_looks import Engine, Finding, HangLookout
-from entrypoint.supervise.lists import Lists
-from entrypoint.supervise.options import DaemonOptions
-from entrypoint.supervise.output import Output, make_pipe
-from entrypoint.supervise.probing import Answer, Prober
-from entrypoint.supervise.states import Action, Dead, Drain, Kill, Say, Signal, Spawn, State, Unlist, Verdict
-from entrypoint.supervise.vital import Lookout
-from entrypoint.supervise.watching import Watcher
+from entrypoint.plan.types import FrontendProbe, LoadedProbe, Plan
+from entrypoint.supervise import process_tree
+from entrypoint.supervise.discovery.file_store import Keeper
+from entrypoint.supervise.discovery.lists import Lists
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.states import (
+    Action,
+    Dead,
+    Drain,
+    Kill,
+    Say,
+    Signal,
+    Spawn,
+    State,
+    Unlist,
+    Verdict,
+)
+from entrypoint.supervise.log_monitor import Watcher
+from entrypoint.supervise.output.forwarding import Output, make_pipe
+from entrypoint.supervise.probes.prober import Answer, Prober
+from entrypoint.supervise.status import report
+from entrypoint.supervise.supervisord import polling
+from entrypoint.supervise.supervisord.child import Child, SpawnError, exit_code, group_config
+from entrypoint.supervise.supervisord.options import DaemonOptions
+from entrypoint.supervise.watchdog.hang_looks import Engine, Finding, HangLookout
+from entrypoint.supervise.watchdog.vital import Lookout
 
 if TYPE_CHECKING:
-    from entrypoint.supervise.shared_fate import SharedFate
+    from entrypoint.supervise.peers.shared_fate import SharedFate
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 FAULTS = {
@@ -84,7 +97,7 @@ class Daemon(Supervisor):
         self.keeper = Keeper(plan.fresh_dirs, lambda: self.director.stopping is None)
         self.fate: SharedFate | None = None
         if plan.job is not None:
-            from entrypoint.supervise.shared_fate import SharedFate
+            from entrypoint.supervise.peers.shared_fate import SharedFate
 
             self.fate = SharedFate(plan.job, self.director, self.post)
         self.watcher = Watcher(plan, self.director, self.output, self.prober.nudge)
@@ -265,11 +278,11 @@ class Daemon(Supervisor):
             if not child.pid
             and child.pgid is not None
             and self.director.procs[name].state in (State.LEFTOVERS, State.STOPPING)
-            and not tree.group_alive(child.pgid)
+            and not process_tree.group_alive(child.pgid)
         ]
         if not leaving:
             return
-        owners = set(tree.orphans(self._main_pids()).values())
+        owners = set(process_tree.orphans(self._main_pids()).values())
         for child in leaving:
             name = child.config.spec.name
             if name not in owners:
@@ -336,22 +349,22 @@ class Daemon(Supervisor):
         if action.everything:
             self._everything(action.name, signum)
         elif child.pid:
-            tree.signal_process(child.pid, signum)
+            process_tree.signal_process(child.pid, signum)
 
     def _everything(self, name: str, signum: signal.Signals) -> None:
         child = self.children[name]
         if child.pgid is not None:
-            tree.signal_group(child.pgid, signum)
-        for pid, owner in tree.orphans(self._main_pids()).items():
+            process_tree.signal_group(child.pgid, signum)
+        for pid, owner in process_tree.orphans(self._main_pids()).items():
             if owner == name:
-                tree.signal_process(pid, signum)
+                process_tree.signal_process(pid, signum)
 
     def _end_orphans(self) -> None:
         """Kill and collect what nobody claims: processes that had wiped their environment."""
         deadline = time.monotonic() + LEAVING_POLL * 50
-        while (left := tree.orphans(())) and time.monotonic() < deadline:
+        while (left := process_tree.orphans(())) and time.monotonic() < deadline:
             for pid in left:
-                tree.signal_process(pid, signal.SIGKILL)
+                process_tree.signal_process(pid, signal.SIGKILL)
             time.sleep(LEAVING_POLL / 4)
             self.reap()
 

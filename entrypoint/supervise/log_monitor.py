@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from entrypoint.plan import LoadedProbe, Plan
-from entrypoint.progress import Progress
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.endings import ending
-from entrypoint.supervise.output import ChildOutput, Output
-from entrypoint.supervise.report import waiting_for
-from entrypoint.supervise.states import Action, Clues, Say, State
+from entrypoint.plan.types import LoadedProbe, Plan
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.endings import ending
+from entrypoint.supervise.lifecycle.states import Action, Clues, Say, State
+from entrypoint.supervise.output.forwarding import ChildOutput, Output
+from entrypoint.supervise.output.progress import Progress
+from entrypoint.supervise.status.report import waiting_for
 
 FIRST_NEWS, NEWS = 10.0, 60.0
 """Seconds after which a start that is not over says what it waits for, and then between repeats."""
@@ -135,7 +135,7 @@ class Watcher:
 
     def clues(self, name: str) -> Clues:
         """What the last lines of a process that ended say of the cause, those still in its pipe included."""
-        from entrypoint.known_failures import failure_hint, lost_rank
+        from entrypoint.supervise.failures.known import failure_hint, lost_rank
 
         self._children[name].drain()
         lines = self._children[name].tail(TAIL)

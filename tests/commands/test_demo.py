@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import demo, model
-from entrypoint.load_plan import load_plan
-from entrypoint.plan import Plan
+from entrypoint.commands.demo import command
+from entrypoint.load import load_plan
+from entrypoint.node.model import directory
+from entrypoint.plan.types import Plan
 
 
 @pytest.fixture(autouse=True)
@@ -19,16 +20,16 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planned(environ: dict[str, str], base: Path) -> Plan:
-    return load_plan(demo.environment({"PATH": "/usr/bin:/bin", **environ}, base), Path.cwd()).plan
+    return load_plan(command.environment({"PATH": "/usr/bin:/bin", **environ}, base), Path.cwd()).plan
 
 
 def test_it_chooses_role_engine_and_model(tmp_path: Path) -> None:
     given = {"PATH": "/bin", "ROLE": "decode", "GLM47_ENGINE": "sglang"}
-    chosen = demo.environment(given, tmp_path / "run")
+    chosen = command.environment(given, tmp_path / "run")
     assert chosen["ROLE"] == "single" and chosen["GLM47_ENGINE"] == "mocker"
     assert chosen["PATH"] == "/bin"
     assert chosen["GLM47_RUN_DIR"] == str(tmp_path / "run")
-    assert model.read_facts(chosen["GLM47_MODEL_PATH"]).needs_bos_fix
+    assert directory.read_facts(chosen["GLM47_MODEL_PATH"]).needs_bos_fix
     assert given["ROLE"] == "decode"
 
 
@@ -36,7 +37,7 @@ def test_what_the_person_set_stays_in_whichever_layer(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("GLM47_START_TIMEOUT=7\nROLE=prefill\n")
     (tmp_path / "path").write_text("/models/mine")
     environ = {"GLM47_RUN_DIR": str(tmp_path / "mine"), "GLM47_MODEL_PATH_FILE": str(tmp_path / "path")}
-    chosen = demo.environment(environ, tmp_path / "base")
+    chosen = command.environment(environ, tmp_path / "base")
     assert chosen["GLM47_RUN_DIR"] == str(tmp_path / "mine")
     assert "GLM47_START_TIMEOUT" not in chosen and "GLM47_MODEL_PATH" not in chosen
     assert chosen["ROLE"] == "single"
@@ -44,16 +45,16 @@ def test_what_the_person_set_stays_in_whichever_layer(tmp_path: Path) -> None:
 
 
 def test_two_users_do_not_share_a_run_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = demo.default_base()
+    one = command.default_base()
     monkeypatch.setattr("os.getuid", lambda: 4711)
-    assert demo.default_base() != one
+    assert command.default_base() != one
 
 
 def test_the_plan_is_the_ordinary_one_with_the_view_as_model(tmp_path: Path) -> None:
     plan = planned({}, tmp_path / "run")
     assert {process.role for process in plan.processes} == {"nats", "frontend", "aggregated"}
     assert plan.model_source == str(tmp_path / "run/demo-model")
-    assert plan.model_path == str(model.view_path(tmp_path / "run", "glm-4.7"))
+    assert plan.model_path == str(directory.view_path(tmp_path / "run", "glm-4.7"))
     assert [edit.kind for edit in plan.file_edits] == ["bos_token_id"]
 
 
@@ -63,7 +64,7 @@ def test_it_says_how_to_talk_to_it(tmp_path: Path) -> None:
         "GLM47_HEALTH_PORT": "19480",
         "GLM47_SERVED_MODEL_NAME": "zai-org/GLM-4.7",
     }
-    text = demo.ready_text(planned(environ, tmp_path / "run"))
+    text = command.ready_text(planned(environ, tmp_path / "run"))
     assert "Ctrl-C stops it." in text
     commands = [shlex.split(part.replace("\\\n", " ")) for part in text.split("\n\n")[1:3]]
     assert [words[:2] for words in commands] == [

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from entrypoint import demo_model, model
+from entrypoint.commands.demo import model as demo_model
 from entrypoint.errors import CannotWriteError
-from tests.model.by_hand import ENGINE
+from entrypoint.node.model import directory as model
+from tests.stack.by_hand import ENGINE
 
 CHECK_TOKENIZER = r"""
 import json, sys

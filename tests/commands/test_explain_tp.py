@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from entrypoint.explain_tp import table, trtllm_width
-from entrypoint.facts import ModelFacts
+from entrypoint.commands.explain.tp import table, trtllm_width
+from entrypoint.node.facts import ModelFacts
 
 
 def test_pinned_release() -> None:

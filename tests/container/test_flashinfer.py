@@ -1,7 +1,7 @@
 """The real FlashInfer in the image, read-only and as anybody: what a rank would come to call works.
 
-The engine is a stand-in (tests/flashinfer/harness.py) that calls FlashInfer's functions, says what became of
-them, and leaves with 7. Everything before it is a whole `run`.
+The engine is a stand-in (tests/prepare/flashinfer/harness.py) that calls FlashInfer's functions, says what
+became of them, and leaves with 7. Everything before it is a whole `run`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pytest
 
 from tests.container.harness import DEMO_MODEL, docker, running
 from tests.container.table import HARD
-from tests.flashinfer import packages
-from tests.flashinfer.conftest import whole as whole
+from tests.prepare.flashinfer import packages
+from tests.prepare.flashinfer.conftest import whole as whole
 
 SITE = "/usr/local/lib/python3.11/dist-packages"
 """Where the stand-in base has FlashInfer."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.demo_model import make_demo_model
+from entrypoint.commands.demo.model import make_demo_model
 from tests.container.harness import Container, answer, docker, running
 from tests.container.table import ENDS, SERVES, WORKER, Ends, Serves
 

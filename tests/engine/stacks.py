@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from entrypoint.roles.worker import GENERATE, IN_FLIGHT
-from entrypoint.supervise import tree
-from entrypoint.supervise.asking import samples
+from entrypoint.plan.roles.worker import GENERATE, IN_FLIGHT
+from entrypoint.supervise import process_tree
+from entrypoint.supervise.probes.asking import samples
 from tests.support import cpu_engine
 from tests.support.cpu_engine import PINNED
 from tests.support.node import Node
@@ -110,7 +110,7 @@ def flying(page: str) -> float:
 def titles(root: int) -> dict[int, str]:
     """The title of every process below `root`, by its id."""
     found = {}
-    for pid in tree.children(root):
-        found[pid] = tree.title(pid)
+    for pid in process_tree.children(root):
+        found[pid] = process_tree.title(pid)
         found |= titles(pid)
     return found

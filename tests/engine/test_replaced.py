@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import smoke_pd
-from entrypoint.own_questions import MARK
-from entrypoint.smoke import smoke
+from entrypoint.commands.smoke import pd
+from entrypoint.commands.smoke.questions import smoke
+from entrypoint.plan.own_questions import MARK
 from tests.engine.stacks import START, Stack
 from tests.support.cpu_engine import greedy
 from tests.support.runner import free_port, until
@@ -93,7 +93,7 @@ def test_it_answers(deployment: Deployment, asked: list[str], right: list[str]) 
 
 def test_prefill_and_decode_did_their_parts(deployment: Deployment) -> None:
     runners = [f"127.0.0.1:{deployment.stacks[r].runner.health_port}" for r in ("prefill", "decode")]
-    workers = smoke_pd.find(runners, str, "http://{}".format)
+    workers = pd.find(runners, str, "http://{}".format)
     assert [worker.role for worker in workers] == ["prefill", "decode"]
     report = smoke(deployment.stacks["frontend"].url, workers=workers)
     assert report.ok, report.table()

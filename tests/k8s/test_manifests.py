@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from entrypoint.errors import ConfigError
-from entrypoint.load_plan import load_plan
-from entrypoint.plan import FrontendProbe, Plan
+from entrypoint.load import load_plan
+from entrypoint.plan.types import FrontendProbe, Plan
 from tests.k8s import schemas
 from tests.k8s.manifests import (
     K8S,
@@ -163,7 +163,7 @@ def has_sound_probes(pod: PodSpec, plan: Plan) -> None:
 
 def test_health_pages_exist() -> None:
     """The pages of the probes and of the ServiceMonitor are pages of the endpoint."""
-    source = (ROOT / "entrypoint" / "health.py").read_text()
+    source = (ROOT / "entrypoint" / "supervise" / "status" / "health.py").read_text()
     for page in (*PAGES, "/metrics"):
         assert f'"{page}"' in source
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from entrypoint.demo_model import make_demo_model
-from entrypoint.supervise import metrics
+from entrypoint.commands.demo.model import make_demo_model
+from entrypoint.supervise.status import metrics
 from tests.k8s.manifests import K8S, Object, named, with_component
 from tests.support.runner import free_port, until
 from tests.support.stack import free_ports, run

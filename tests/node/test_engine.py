@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import engine_facts, facts
-from entrypoint.settings import Settings
+from entrypoint.node import engine, facts
+from entrypoint.settings.schema import Settings
 
 
 def executable(path: Path, text: str = "#!/bin/sh\n") -> Path:
@@ -51,7 +51,7 @@ def venv(tmp_path: Path) -> Path:
 
 
 def test_versions_are_read_without_starting_the_interpreter(venv: Path) -> None:
-    found = engine_facts.gather(str(venv / "bin/python3"), {"PATH": "/nowhere"})
+    found = engine.gather(str(venv / "bin/python3"), {"PATH": "/nowhere"})
     assert (found.dynamo, found.sglang, found.flashinfer) == ("0.8.1", "0.5.6.post2", "0.5.3")
     assert found.sglang_dir == str(venv / "lib/python3.12/site-packages/sglang")
     assert found.flashinfer_dir == str(venv / "lib/python3.12/site-packages/flashinfer")
@@ -68,7 +68,7 @@ def test_an_editable_sglang_is_found_without_asking(venv: Path, link: str) -> No
     source = sglang_source(venv.parent / "sgl-workspace/python")
     (site / "__editable__.sglang.pth").write_text(link.format(source=source.parent))
     (site / "distutils-precedence.pth").write_bytes(b"\xff\n")
-    found = engine_facts.gather(str(venv / "bin/python3"), {"PATH": "/nowhere"})
+    found = engine.gather(str(venv / "bin/python3"), {"PATH": "/nowhere"})
     assert found.sglang_dir is not None
     assert Path(found.sglang_dir).samefile(source)
     assert not (venv / "bin/python3.asked").exists()
@@ -84,41 +84,41 @@ def test_a_site_that_does_not_tell_is_asked_about(tmp_path: Path) -> None:
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     source = sglang_source(tmp_path / "sgl-workspace/sglang/python")
     (site / "sglang.pth").write_text(f"import sys; sys.path.append({str(source.parent)!r})\n")
-    found = engine_facts.gather(str(tmp_path / "venv/bin/python"), dict(os.environ))
+    found = engine.gather(str(tmp_path / "venv/bin/python"), dict(os.environ))
     assert (found.dynamo, found.sglang) == ("0.8.1", "0.5.6.post2")
     assert found.sglang_dir == str(source)
 
 
 def test_an_interpreter_that_does_not_answer_is_no_fault(tmp_path: Path) -> None:
     python = executable(tmp_path / "bin/python3", "#!/bin/sh\nexit 3\n")
-    found = engine_facts.gather(str(python), {"PATH": str(tmp_path / "bin")})
+    found = engine.gather(str(python), {"PATH": str(tmp_path / "bin")})
     assert found.python == str(python)
     assert found.dynamo is None
 
 
 def test_no_interpreter_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_facts, "IMAGE_PYTHON", str(tmp_path / "none"))
-    found = engine_facts.gather(None, {"PATH": str(tmp_path)}, prefix=str(tmp_path))
+    monkeypatch.setattr(engine, "IMAGE_PYTHON", str(tmp_path / "none"))
+    found = engine.gather(None, {"PATH": str(tmp_path)}, prefix=str(tmp_path))
     assert found.python is None
     assert found.dynamo is None
 
 
 def test_our_own_interpreter_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_facts, "IMAGE_PYTHON", str(tmp_path / "none"))
+    monkeypatch.setattr(engine, "IMAGE_PYTHON", str(tmp_path / "none"))
     own = executable(tmp_path / "own/bin/python3").parent
     other = executable(tmp_path / "other/bin/python3")
     path = f"{own}:{other.parent}"
-    assert engine_facts.find_python(None, {"PATH": path}, str(tmp_path / "own")) == str(other)
+    assert engine.find_python(None, {"PATH": path}, str(tmp_path / "own")) == str(other)
     beside = executable(tmp_path / "own/engine/bin/python")
-    assert engine_facts.find_python(None, {"PATH": path}, str(tmp_path / "own")) == str(beside)
+    assert engine.find_python(None, {"PATH": path}, str(tmp_path / "own")) == str(beside)
 
 
 def test_a_directory_called_etcd_is_not_an_executable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = executable(tmp_path / "bin/etcd/etcd")
-    monkeypatch.setitem(engine_facts.IMAGE_BINARIES, "etcd", (str(real),))
-    found = engine_facts.find_binaries(None, {"PATH": str(tmp_path / "bin")})
+    monkeypatch.setitem(engine.IMAGE_BINARIES, "etcd", (str(real),))
+    found = engine.find_binaries(None, {"PATH": str(tmp_path / "bin")})
     assert found["etcd"] == str(real)
 
 

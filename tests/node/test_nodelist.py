@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from entrypoint import nodelist
+from entrypoint.node import nodelist
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from entrypoint.placement import Placement, from_environ
-from entrypoint.settings import Settings
+from entrypoint.node.placement import Placement, from_environ
+from entrypoint.settings.schema import Settings
 
 
 def place(environ: dict[str, str] | None = None, role: str = "decode", **settings: Any) -> Placement:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from entrypoint import placement, slurm
 from entrypoint.errors import ConfigError
-from entrypoint.settings import Settings
-from entrypoint.topology import job_ports
+from entrypoint.node import placement, slurm
+from entrypoint.node.topology import job_ports
+from entrypoint.settings.schema import Settings
 
 ENV = {
     "SLURM_JOB_ID": "1234",

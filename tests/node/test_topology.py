@@ -11,12 +11,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint import nodelist
-from entrypoint.cli import cli
+from entrypoint.commands.cli import cli
+from entrypoint.commands.topology.show import Listeners, as_text
 from entrypoint.errors import ConfigError
-from entrypoint.nvlink import guessed_domains
-from entrypoint.topology import JOB_PORTS_BLOCKS, Topology, job_ports, lay_out
-from entrypoint.topology_show import Listeners, as_text
+from entrypoint.node import nodelist
+from entrypoint.node.nvlink import guessed_domains
+from entrypoint.node.topology import JOB_PORTS_BLOCKS, Topology, job_ports, lay_out
 
 SIX = nodelist.expand("nvl72d[001-006]")
 FOUR_TWO: dict[str, Any] = {"prefill_workers": 1, "prefill_nodes": 4, "decode_workers": 1, "decode_nodes": 2}

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from entrypoint import placement, planner, slurm
-from entrypoint.facts import EngineFacts, Facts, ModelFacts
-from entrypoint.network import Network
-from entrypoint.plan import Plan
-from entrypoint.settings import Settings
+from entrypoint.node import placement, slurm
+from entrypoint.node.facts import EngineFacts, Facts, ModelFacts
+from entrypoint.node.network import Network
+from entrypoint.plan import build as planner
+from entrypoint.plan.types import Plan
+from entrypoint.settings.schema import Settings
 
 MODEL = ModelFacts(config_read=True, needs_bos_fix=True)
 IMAGE = EngineFacts(

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from entrypoint.plan import Process
-
-from .sources import source
+from entrypoint.plan.types import Process
+from tests.plan.sources import source
 
 PAIRS = {
     "0.5.6.post2": "0.8.1",

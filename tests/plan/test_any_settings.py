@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from entrypoint.errors import ConfigError
-
-from .deployments import LAPTOP, NEWER, PINNED, Container, build
+from tests.plan.deployments import LAPTOP, NEWER, PINNED, Container, build
 
 WORDS = ("etcd", "nats", "frontend", "prefill", "decode", "aggregated")
 ROLES = st.one_of(

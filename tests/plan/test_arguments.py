@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from entrypoint.arguments import ArgumentsError, Option, parse, planned
+from entrypoint.plan.arguments import ArgumentsError, Option, parse, planned
 
 PLANNED = planned(("--tp-size", "4"), "--trust-remote-code", ("--host", "a"), "--enable-symm-mem")
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint import moe_runner, parallelism
-from entrypoint.parallelism import Split
-from entrypoint.versions import key, older
+from entrypoint.node.versions import key, older
+from entrypoint.plan.engine import moe_runner, parallelism
+from entrypoint.plan.engine.parallelism import Split
 
 RELEASES = [
     "0.5.6.dev1",

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from entrypoint.errors import ConfigError
-from entrypoint.facts import Facts
-from entrypoint.plan import PrefillProbe
-
-from .deployments import HEAD, IMAGE, MODEL, Container, build
-from .releases import HOSTS, PAIRS, serve
+from entrypoint.node.facts import Facts
+from entrypoint.plan.types import PrefillProbe
+from tests.plan.deployments import HEAD, IMAGE, MODEL, Container, build
+from tests.plan.releases import HOSTS, PAIRS, serve
 
 PREFILL: Mapping[str, Any] = {"role": "prefill", **HEAD}
 NODES: Mapping[str, Any] = {**PREFILL, "prefill_nodes": 2, "leader_address": "node2", "tp": 8}

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from entrypoint import demo, load_plan, smoke_pd, status
-from entrypoint.cli import cli
-from entrypoint.endpoint import Endpoint
+from entrypoint import load
+from entrypoint.commands import status
+from entrypoint.commands.cli import cli
+from entrypoint.commands.demo import command
+from entrypoint.commands.smoke import pd
 from entrypoint.errors import ConfigError
-from entrypoint.plan import FrontendProbe, HttpProbe, NatsProbe, Plan, PrefillProbe, Process
+from entrypoint.plan.endpoint import Endpoint
+from entrypoint.plan.types import FrontendProbe, HttpProbe, NatsProbe, Plan, PrefillProbe, Process
 from tests.plan.deployments import HEAD, SIX, WITH_NGINX, Container, build, node
 
 Way = tuple[dict[str, Any], dict[str, str]]
@@ -82,8 +85,8 @@ def test_the_frontend_is_asked_where_it_listens(role: str, way: str, host: str) 
     assert isinstance(frontend.ready, FrontendProbe) and frontend.drain is not None
     assert frontend.ready.url == endpoint.url == f"http://{reach}:{port}"
     assert frontend.drain.url == f"http://{reach}:{port}/metrics"
-    assert f"curl http://{reach}:{port}/v1/completions" in demo.ready_text(plan)
-    assert f"smoke http://{reach}:{port}\n" in demo.ready_text(plan)
+    assert f"curl http://{reach}:{port}/v1/completions" in command.ready_text(plan)
+    assert f"smoke http://{reach}:{port}\n" in command.ready_text(plan)
 
 
 @pytest.mark.parametrize("nginx", [False, True])
@@ -112,7 +115,7 @@ def test_in_a_job_clients_batch_script_and_nginx_go_where_somebody_listens(way: 
         entry = listens[head.job.node]
     url = f"http://{head.job.node}:{entry}"
     assert {p.job.api_url for p in plans if p.job is not None} == {url}
-    assert load_plan.api_url(environment({**SIX, "nginx": nginx, **given}, native, node(5)), Path("/")) == url
+    assert load.api_url(environment({**SIX, "nginx": nginx, **given}, native, node(5)), Path("/")) == url
 
 
 def environment(settings: dict[str, Any], *more: dict[str, str]) -> dict[str, str]:
@@ -127,8 +130,8 @@ def test_bench_and_topology_ask_the_same_api(way: str) -> None:
     given, native = API[way]
     plan = build(Container({"role": "single", **given}, native=native))
     environ = environment({"role": "single", **given}, native)
-    assert load_plan.api_url(environ, Path("/")) == plan.endpoint("http").url
-    elsewhere = load_plan.api_url({**environ, "GLM47_HEAD_ADDRESS": "node1"}, Path("/"))
+    assert load.api_url(environ, Path("/")) == plan.endpoint("http").url
+    elsewhere = load.api_url({**environ, "GLM47_HEAD_ADDRESS": "node1"}, Path("/"))
     assert elsewhere == f"http://node1:{plan.endpoint('http').number}"
     shown = topology({**given, "prefill_workers": 1}, native)
     port = plan.endpoint("http").number
@@ -166,7 +169,7 @@ def test_a_workers_system_server_is_asked_where_it_listens(role: str, way: str) 
     assert isinstance(worker.ready, HttpProbe | PrefillProbe) and worker.ready.url == f"{base}/health"
     assert worker.drain is not None and worker.drain.url == f"{base}/metrics"
     assert worker.hang is not None and worker.hang.metrics == f"{base}/metrics"
-    asked = smoke_pd.workers_of(json.loads(json.dumps(_jsonable(plan))), "there")
+    asked = pd.workers_of(json.loads(json.dumps(_jsonable(plan))), "there")
     assert {w.metrics for w in asked} <= {f"http://there:{endpoint.number}/metrics"}
     assert len(asked) == (role != "aggregated")
     if "DYN_SYSTEM_HOST" not in native:
@@ -175,7 +178,7 @@ def test_a_workers_system_server_is_asked_where_it_listens(role: str, way: str) 
 
 
 def _jsonable(plan: Plan) -> Any:
-    from entrypoint.plan import to_jsonable
+    from entrypoint.plan.types import to_jsonable
 
     return to_jsonable(plan)
 
@@ -263,7 +266,7 @@ def test_the_health_endpoint_is_asked_where_it_listens(given: dict[str, Any]) ->
     url = f"http://{reach}:{endpoint.number}"
     environ = environment({"role": "single", **given})
     assert endpoint.url == status.local_url(environ, Path("/")) == url
-    assert f"curl {url}/readyz" in demo.ready_text(plan)
+    assert f"curl {url}/readyz" in command.ready_text(plan)
     assert status.remote_url("other", environ, Path("/")) == f"http://other:{endpoint.number}"
 
 

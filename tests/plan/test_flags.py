@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from entrypoint.plan import Process
-
-from .deployments import CONTAINERS, HEAD, Container, build
-from .sources import dynamo_parser, sglang_parser
+from entrypoint.plan.types import Process
+from tests.plan.deployments import CONTAINERS, HEAD, Container, build
+from tests.plan.sources import dynamo_parser, sglang_parser
 
 PINNED = [name for name, c in CONTAINERS.items() if c.facts.engine.dynamo in ("0.8.1", None)]
 EVERYTHING: Mapping[str, Any] = {
@@ -102,7 +101,7 @@ def test_the_engine_reads_extra_arguments_as_the_plan_does() -> None:
 
 @pytest.mark.parametrize("version", ["0.5.6.post2", "0.5.9"])
 def test_every_alias_means_the_same_to_sglang(version: str) -> None:
-    from entrypoint.arguments import ALIASES
+    from entrypoint.plan.arguments import ALIASES
 
     parser = sglang_parser(version)
     for alias, canonical in ALIASES.items():

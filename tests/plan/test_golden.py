@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.plan import to_jsonable
-from entrypoint.render import text
-
-from .deployments import CONTAINERS, build
+from entrypoint.plan.text import text
+from entrypoint.plan.types import to_jsonable
+from tests.plan.deployments import CONTAINERS, build
 
 GOLDEN = Path(__file__).parent / "golden"
 

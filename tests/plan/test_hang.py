@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from entrypoint.plan import HangWatch
+from entrypoint.plan.types import HangWatch
+from tests.plan.deployments import CONTAINERS, build
 from tests.support.stack import ENGINE
-
-from .deployments import CONTAINERS, build
 
 
 def watch(name: str, **settings: Any) -> HangWatch | None:

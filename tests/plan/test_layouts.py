@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from entrypoint.cli import cli
+from entrypoint.commands.cli import cli
 from entrypoint.errors import ConfigError, ExitCode
-from entrypoint.facts import Facts
-from entrypoint.kv_layout_table import CODE
-
-from .deployments import HEAD, IMAGE, MODEL, NEWER, PINNED, SIX, Container, build, node
+from entrypoint.node.facts import Facts
+from entrypoint.plan.engine.kv_layout_table import CODE
+from tests.plan.deployments import HEAD, IMAGE, MODEL, NEWER, PINNED, SIX, Container, build, node
 
 PREFILL: dict[str, Any] = {"role": "prefill", **HEAD}
 DECODE: dict[str, Any] = {"role": "decode", **HEAD}

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from entrypoint.roles.nginx import HEALTH, render
+from entrypoint.plan.roles.nginx import HEALTH, render
 from tests.slurm.cluster import wait_for
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

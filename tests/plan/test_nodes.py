@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from entrypoint import network
 from entrypoint.errors import ConfigError
-from entrypoint.facts import Facts, gpus_given
-from entrypoint.network import Network
-
-from .deployments import HEAD, NEWER, PINNED, Container, Hosts, build
+from entrypoint.node import network
+from entrypoint.node.facts import Facts, gpus_given
+from entrypoint.node.network import Network
+from tests.plan.deployments import HEAD, NEWER, PINNED, Container, Hosts, build
 
 TWO: Mapping[str, Any] = {**HEAD, "role": "decode", "nnodes": 2, "leader_address": "node6", "tp": 8}
 FOLLOWER: Mapping[str, Any] = {**TWO, "node_rank": 1}

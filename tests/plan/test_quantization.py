@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from entrypoint import quantization
 from entrypoint.errors import ConfigError
-from entrypoint.facts import Facts
-
-from .deployments import HEAD, IMAGE, MODEL, Container, build
+from entrypoint.node.facts import Facts
+from entrypoint.node.model import quantization
+from tests.plan.deployments import HEAD, IMAGE, MODEL, Container, build
 
 NVFP4 = {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "group_size": 16}
 

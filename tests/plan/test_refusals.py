@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from entrypoint.errors import ConfigError, ExitCode
-from entrypoint.facts import Facts, ModelFacts
-
-from .deployments import HEAD, IMAGE, LAPTOP, MODEL, NEWER, PINNED, Container, build
+from entrypoint.node.facts import Facts, ModelFacts
+from tests.plan.deployments import HEAD, IMAGE, LAPTOP, MODEL, NEWER, PINNED, Container, build
 
 DECODE: Mapping[str, Any] = {"role": "decode", **HEAD}
 FOUR: Mapping[str, Any] = {**DECODE, "nnodes": 4, "leader_address": "node2"}

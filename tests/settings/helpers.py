@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint.errors import ConfigError, ExitCode
-from entrypoint.settings_load import load
+from entrypoint.settings.load import load
 
 
 def problems(environ: Mapping[str, str], cwd: Path) -> tuple[str, ...]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.plan import REDACTED, Origin
-from entrypoint.settings import Settings
-from entrypoint.settings_load import load
+from entrypoint.plan.types import REDACTED, Origin
+from entrypoint.settings.load import load
+from entrypoint.settings.schema import Settings
 from tests.settings.helpers import env_file, problems
 
 

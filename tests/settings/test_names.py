@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.settings import Settings, roles_of
-from entrypoint.settings_load import Loaded, is_secret_native, load
+from entrypoint.settings.load import Loaded, is_secret_native, load
+from entrypoint.settings.schema import Settings, roles_of
 from tests.settings.helpers import env_file, problems
 
 

@@ -11,10 +11,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from entrypoint.errors import ConfigError
-from entrypoint.plan import REDACTED
-from entrypoint.settings import Settings, variable_of
-from entrypoint.settings_load import Loaded, load
-from entrypoint.settings_words import file_variables, is_secret, kind_of, nearest, variables
+from entrypoint.plan.types import REDACTED
+from entrypoint.settings.load import Loaded, load
+from entrypoint.settings.schema import Settings, variable_of
+from entrypoint.settings.words import file_variables, is_secret, kind_of, nearest, variables
 
 FIELDS = tuple(Settings.model_fields)
 SECRETS = tuple(field for field in FIELDS if is_secret(field))

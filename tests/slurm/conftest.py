@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint.demo_model import make_demo_model
+from entrypoint.commands.demo.model import make_demo_model
 from tests.slurm import image as images
 from tests.slurm.cluster import USER, Cluster, missing, wait_for
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from entrypoint.bench import aiperf
+from entrypoint.commands.bench import aiperf
 from entrypoint.errors import ConfigError
 from tests.slurm.cluster import wait_for
 from tests.slurm.conftest import Submitter

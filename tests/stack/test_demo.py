@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.smoke import smoke
-from tests.model.by_hand import ENGINE, free_low_port, free_port, wait_for
+from entrypoint.commands.smoke.questions import smoke
+from tests.stack.by_hand import ENGINE, free_low_port, free_port, wait_for
 
 pytestmark = pytest.mark.stack
 

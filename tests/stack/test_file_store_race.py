@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.demo_model import make_demo_model
+from entrypoint.commands.demo.model import make_demo_model
 from tests.support.runner import Runner, until
 from tests.support.stack import chat, free_ports, run
 

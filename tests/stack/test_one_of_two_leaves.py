@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint.demo_model import make_demo_model
+from entrypoint.commands.demo.model import make_demo_model
 from tests.support.runner import Runner, until
 from tests.support.stack import ask, chat, free_ports, run
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.demo_model import make_demo_model
-from entrypoint.own_questions import MARK
+from entrypoint.commands.demo.model import make_demo_model
+from entrypoint.plan.own_questions import MARK
 from tests.support.runner import Runner, alive, until
 from tests.support.stack import COMMAND, ask, chat, free_ports, run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from entrypoint.plan import AliveProbe, Criticality, Gate, Plan, Process
+from entrypoint.plan.types import AliveProbe, Criticality, Gate, Plan, Process
 
 
 def process(name: str = "engine", **fields: Any) -> Process:

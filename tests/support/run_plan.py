@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint import run
-from entrypoint.load_plan import Loaded
+from entrypoint.load import Loaded
 
 AT_ONCE = 4
 
@@ -26,8 +26,8 @@ AT_ONCE = 4
 def each(plans: list[Any]) -> list[int]:
     """Exit code of one runner per plan. Forked, since importing takes longer than running."""
     # Imported here, so that the forks share it.
-    import entrypoint.supervise.control
-    import entrypoint.supervise.daemon  # noqa: F401
+    import entrypoint.supervise.daemon
+    import entrypoint.supervise.supervisord.control  # noqa: F401
 
     codes: dict[int, int] = {}
     running: dict[int, int] = {}
@@ -51,7 +51,7 @@ def _collect(running: dict[int, int], codes: dict[int, int]) -> None:
 
 def look_often(file: Path) -> None:
     """Only the pace is another one, and every look is counted."""
-    from entrypoint.supervise import vital
+    from entrypoint.supervise.watchdog import vital
 
     dead = vital.Tree.dead
 

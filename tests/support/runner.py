@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from entrypoint.plan import Plan
+from entrypoint.plan.types import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 20.0

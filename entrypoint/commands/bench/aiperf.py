@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from entrypoint.bench.suite import BenchTest
-from entrypoint.engine_facts import site_packages
+from entrypoint.commands.bench.suite import BenchTest
 from entrypoint.errors import ConfigError
+from entrypoint.node.engine import site_packages
 
 IMAGE_PYTHON = "/opt/aiperf/bin/python"
 """Where the image keeps the environment."""

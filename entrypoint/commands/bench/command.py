@@ -111,7 +111,7 @@ def compare_command(a: Path, b: Path, style: str) -> None:
     """Put two reports side by side, and say which differences are larger than the noise between runs."""
     import json
 
-    from entrypoint.bench import comparison
+    from entrypoint.commands.bench import comparison
 
     found = comparison.compare(comparison.load(a), comparison.load(b), (str(a), str(b)))
     click.echo(json.dumps(found.to_jsonable(), indent=2) if style == "json" else comparison.text(found))
@@ -132,11 +132,11 @@ def _measure(
     health: tuple[str, ...],
     plans: tuple[Path, ...],
 ) -> None:
-    from entrypoint.bench.display import Display
-    from entrypoint.bench.report import MARKDOWN
-    from entrypoint.bench.session import Options, Session, Stopped, now
-    from entrypoint.bench.suite import load_suite
-    from entrypoint.load_plan import api_url, load_settings
+    from entrypoint.commands.bench.display import Display
+    from entrypoint.commands.bench.report import MARKDOWN
+    from entrypoint.commands.bench.session import Options, Session, Stopped, now
+    from entrypoint.commands.bench.suite import load_suite
+    from entrypoint.load import api_url, load_settings
 
     settings = load_settings(os.environ, Path.cwd()).settings
     suite = load_suite(name, profile, changes, only)

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from entrypoint.bench.markdown import NONE, number, table
-from entrypoint.bench.report import FORMAT, JSON
-from entrypoint.bench.results import METRICS
-from entrypoint.bench.statistic import CONFIDENCE, Sample, noise
+from entrypoint.commands.bench.markdown import NONE, number, table
+from entrypoint.commands.bench.report import FORMAT, JSON
+from entrypoint.commands.bench.results import METRICS
+from entrypoint.commands.bench.statistic import CONFIDENCE, Sample, noise
 from entrypoint.errors import ConfigError
 
 SAME_SETTINGS = ("title", "max_failed", "request_timeout")

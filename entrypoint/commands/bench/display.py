@@ -6,7 +6,7 @@ import shutil
 import time
 from typing import TextIO
 
-from entrypoint.bench.results import Progress
+from entrypoint.commands.bench.results import Progress
 
 QUIET_INTERVAL = 30.0
 """Seconds between progress lines in a log."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entrypoint.bench import aiperf
-from entrypoint.bench.markdown import PLOTS, markdown
-from entrypoint.bench.results import METRICS, Run
-from entrypoint.bench.statistic import Sample, samples
-from entrypoint.bench.suite import Suite
+from entrypoint.commands.bench import aiperf
+from entrypoint.commands.bench.markdown import PLOTS, markdown
+from entrypoint.commands.bench.results import METRICS, Run
+from entrypoint.commands.bench.statistic import Sample, samples
+from entrypoint.commands.bench.suite import Suite
 from entrypoint.errors import CannotWriteError
 
 FORMAT = 1

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from entrypoint import smoke, smoke_answers, status
+from entrypoint.commands import status
+from entrypoint.commands.smoke import answers as smoke_answers
+from entrypoint.commands.smoke import questions
 from entrypoint.errors import CheckFailedError, ConfigError, NobodyListensError
 
 T = TypeVar("T")
@@ -30,7 +32,7 @@ class Server:
     """One frontend (or whatever stands in front of several)."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
-        self.url = smoke.base_url(url)
+        self.url = questions.base_url(url)
         self._key = api_key
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         # No proxy from the environment: what is measured is this address, from here.
@@ -86,7 +88,7 @@ class Server:
 
     def answers(self, model: str, timeout: float) -> None:
         """Ask `model` a few short questions. Raises CheckFailedError (1) for an answer that is not good."""
-        report = smoke.smoke(self.url, model=model, api_key=self._key, timeout=timeout)
+        report = questions.smoke(self.url, model=model, api_key=self._key, timeout=timeout)
         for check in report.checks:
             if not check.ok:
                 raise CheckFailedError(

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint import __version__
-from entrypoint.bench import aiperf, report
-from entrypoint.bench.display import Display
-from entrypoint.bench.markdown import one_line
-from entrypoint.bench.places import find_tokenizer, make_directory, read_plans
-from entrypoint.bench.results import Measured, Progress, Run, read
-from entrypoint.bench.server import NotServing, Server, deployment, require_served, wait_for
-from entrypoint.bench.suite import BenchTest, Suite
+from entrypoint.commands.bench import aiperf, report
+from entrypoint.commands.bench.display import Display
+from entrypoint.commands.bench.markdown import one_line
+from entrypoint.commands.bench.places import find_tokenizer, make_directory, read_plans
+from entrypoint.commands.bench.results import Measured, Progress, Run, read
+from entrypoint.commands.bench.server import NotServing, Server, deployment, require_served, wait_for
+from entrypoint.commands.bench.suite import BenchTest, Suite
 from entrypoint.errors import CheckFailedError
 
 POLL = 0.2

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from entrypoint.load_plan import Loaded
-    from entrypoint.plan import Plan
+    from entrypoint.load import Loaded
+    from entrypoint.plan.types import Plan
 
 MODEL_DIRECTORY = "demo-model"
 START_TIMEOUT = 120
@@ -26,7 +26,7 @@ def demo(environ: Mapping[str, str]) -> NoReturn:
     from entrypoint.run import become
 
     def load() -> Loaded:
-        from entrypoint.load_plan import load_plan
+        from entrypoint.load import load_plan
 
         return load_plan(environment(environ, default_base()), Path.cwd())
 
@@ -44,8 +44,8 @@ def environment(environ: Mapping[str, str], base: Path) -> dict[str, str]:
     ROLE and GLM47_ENGINE are the demo's own; what the person set otherwise, in whichever layer, stays.
     Raises ConfigError (78) for settings that cannot be read, CannotWriteError (73) for the model.
     """
-    from entrypoint.demo_model import make_demo_model
-    from entrypoint.settings_load import load
+    from entrypoint.commands.demo.model import make_demo_model
+    from entrypoint.settings.load import load
 
     result = {
         **{k: v for k, v in environ.items() if k not in ("ROLE_FILE", "GLM47_ENGINE_FILE")},

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from entrypoint import kv_layouts, parallelism
-from entrypoint.explain_tp import aligned
-from entrypoint.facts import ModelFacts
-from entrypoint.kv_layouts import Verdict
+from entrypoint.commands.explain.tp import aligned
+from entrypoint.node.facts import ModelFacts
+from entrypoint.plan.engine import kv_layouts, parallelism
+from entrypoint.plan.engine.kv_layouts import Verdict
 
 COUNTS = 4
 """Numbers of workers that a line names at most."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from entrypoint import moe_runner, parallelism
-from entrypoint.facts import ModelFacts
-from entrypoint.versions import older
+from entrypoint.node.facts import ModelFacts
+from entrypoint.node.versions import older
+from entrypoint.plan.engine import moe_runner, parallelism
 
 TRTLLM_ROWS = 128
 """What flashinfer_trtllm's width is rounded up to by SGLang 0.5.8 to 0.5.22."""

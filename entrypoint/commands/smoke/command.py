@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from entrypoint.commands.smoke.questions import PROMPT, smoke
 from entrypoint.errors import CheckFailedError
-from entrypoint.smoke import PROMPT, smoke
 
 if TYPE_CHECKING:
-    from entrypoint.smoke_pd import Worker
+    from entrypoint.commands.smoke.pd import Worker
 
 
 @click.command("smoke")
@@ -66,14 +66,15 @@ def smoke_command(
 
 
 def _workers(given: Sequence[str]) -> list[Worker]:
-    from entrypoint import smoke_pd, status
+    from entrypoint.commands import status
+    from entrypoint.commands.smoke import pd as smoke_pd
 
     here = os.environ, Path.cwd()
     return smoke_pd.find(given, lambda: status.local_url(*here), lambda host: status.remote_url(host, *here))
 
 
 def _api_key() -> str | None:
-    from entrypoint.settings_load import load
+    from entrypoint.settings.load import load
 
     key = load(os.environ, Path.cwd()).settings.api_key
     return key.get_secret_value() if key else None

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.errors import ConfigError, NobodyListensError
-from entrypoint.own_questions import HEADERS
-from entrypoint.supervise.asking import samples
+from entrypoint.plan.own_questions import HEADERS
+from entrypoint.supervise.probes.asking import samples
 
 if TYPE_CHECKING:
     import httpx
@@ -78,7 +78,7 @@ def find(given: Sequence[str], local: Callable[[], str], remote: Callable[[str],
     None given: those of the runner on this machine. Raises ConfigError (78) for a value that is neither, and
     NobodyListensError (69) when a runner does not answer.
     """
-    from entrypoint.status import get
+    from entrypoint.commands.status import get
 
     found: list[Worker] = []
     runners = []

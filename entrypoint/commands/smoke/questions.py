@@ -1,7 +1,7 @@
 """`smoke URL`: does a deployment answer, in the right shape, and does what it says make sense?
 
 Five requests: the list of models, then a completion and a chat completion, each whole and streamed. With
-`--pd` the workers' counters are read besides (`smoke_pd`).
+`--pd` the workers' counters are read besides (`pd`).
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from entrypoint import smoke_answers
+from entrypoint.commands.smoke import answers as smoke_answers
+from entrypoint.commands.smoke.answers import Answer, Unexpected
 from entrypoint.errors import ConfigError, NobodyListensError
-from entrypoint.smoke_answers import Answer, Unexpected
 
 if TYPE_CHECKING:
     import httpx
 
-    from entrypoint.smoke_pd import Counters, Worker
+    from entrypoint.commands.smoke.pd import Counters, Worker
 
 PROMPT = "What is the capital of France?"
 MAX_TOKENS = 32
@@ -103,7 +103,7 @@ def smoke(
         run = _Run(client, base, model, timeout, expect_text, prompt)
         if workers is None:
             return run.report()
-        from entrypoint.smoke_pd import Counters
+        from entrypoint.commands.smoke.pd import Counters
 
         # Without the API's key: that is not for the workers.
         with httpx.Client(trust_env=False) as plain:

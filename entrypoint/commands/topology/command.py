@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from entrypoint import arguments, nodelist, topology, topology_show
+from entrypoint.commands.topology import show
 from entrypoint.errors import ConfigError
+from entrypoint.node import nodelist, topology
+from entrypoint.plan import arguments
 
 if TYPE_CHECKING:
-    from entrypoint.settings import Settings
+    from entrypoint.settings.schema import Settings
 
 FIELDS = (
     "prefill_workers", "prefill_nodes", "decode_workers", "decode_nodes", "frontends", "nvlink_domain_size",
@@ -51,7 +53,7 @@ def topology_command(
     Options left out come from the settings (GLM47_PREFILL_WORKERS and so on), the node list from
     SLURM_JOB_NODELIST. Ports are the settings'; with --job-id they are those of a Slurm job.
     """
-    from entrypoint.settings_load import load
+    from entrypoint.settings.load import load
 
     loaded = load(os.environ, Path.cwd())
     settings = loaded.settings
@@ -72,18 +74,16 @@ def topology_command(
         settings = settings.model_copy(update=own)
     listeners = _listeners(settings, loaded.native, found)
     if style == "json":
-        click.echo(json.dumps(topology_show.as_data(found, listeners), indent=2))
+        click.echo(json.dumps(show.as_data(found, listeners), indent=2))
     else:
-        click.echo(topology_show.as_text(found, listeners), nl=False)
+        click.echo(show.as_text(found, listeners), nl=False)
     for line in found.warnings:
         click.echo(f"warning: {line}", err=True)
 
 
-def _listeners(
-    settings: Settings, native: Mapping[str, str], found: topology.Topology
-) -> topology_show.Listeners:
+def _listeners(settings: Settings, native: Mapping[str, str], found: topology.Topology) -> show.Listeners:
     """Where everything of the deployment would listen. ConfigError with every port that cannot be used."""
-    from entrypoint.roles import endpoints, worker
+    from entrypoint.plan.roles import endpoints, worker
 
     api = endpoints.api(settings, native, behind_nginx=found.nginx)
     system, _, problems = endpoints.system(settings, native)
@@ -97,7 +97,7 @@ def _listeners(
     ]
     if problems:
         raise ConfigError(problems)
-    return topology_show.Listeners(
+    return show.Listeners(
         url=api.entry.url_from_outside(found.head.name),
         numbers={
             "health": settings.health_port,
@@ -116,8 +116,8 @@ def _listeners(
 
 def _check_layout(settings: Settings, native: Mapping[str, str], found: topology.Topology) -> None:
     """Refuse workers that do not fit together (docs/layouts.md), as `run` would."""
-    from entrypoint import facts
-    from entrypoint.roles import kv_layout
+    from entrypoint.node import facts
+    from entrypoint.plan.roles import kv_layout
 
     if not found.disaggregated:
         return

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from entrypoint.topology import Node, Topology
+from entrypoint.node.topology import Node, Topology
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from entrypoint import model_files, model_weights, quantization
 from entrypoint.errors import ModelError
-from entrypoint.facts import ModelFacts
-from entrypoint.model_view import PrepareResult, corrected, make_view, view_path
+from entrypoint.node.facts import ModelFacts
+from entrypoint.node.model import files, quantization
+from entrypoint.node.model import weights as model_weights
+from entrypoint.prepare.model_view import PrepareResult, corrected, make_view, view_path
 
 __all__ = ["Inspection", "PrepareResult", "check", "inspect", "prepare", "read_facts", "view_path"]
 
@@ -58,7 +59,7 @@ def inspect(path: str, *, weights: bool = True) -> Inspection:
     directory = Path(path)
     problems: list[str] = []
     config = _read_object(directory / CONFIG, problems, required=True)
-    if model_files.leads_nowhere(directory / CONFIG):
+    if files.leads_nowhere(directory / CONFIG):
         return _failed(Inspection(path), problems)  # no model at all: what else is missing says nothing
     generation = _read_object(directory / GENERATION_CONFIG, problems, required=False)
     facts = ModelFacts(
@@ -71,7 +72,7 @@ def inspect(path: str, *, weights: bool = True) -> Inspection:
     for name, data in ((CONFIG, config), (GENERATION_CONFIG, generation)):
         problems += _token_problems(directory / name, data or {}, config or {})
     try:
-        others = model_files.problems(directory, weights=weights)
+        others = files.problems(directory, weights=weights)
         # What was said of a file above is not said again in other words.
         new = [(text, remedy) for text, remedy in others if not _said(text, problems)]
         problems += [_problem(f"{path}/{text}", remedy) for text, remedy in new]
@@ -80,7 +81,7 @@ def inspect(path: str, *, weights: bool = True) -> Inspection:
         for text in model_weights.problems(directory) if weights else []:
             if _said(text, problems):
                 continue
-            remedy = model_files.LFS_REMEDY if model_files.LFS_TEXT in text else AGAIN
+            remedy = files.LFS_REMEDY if files.LFS_TEXT in text else AGAIN
             problems.append(_problem(f"{path}/{text}", remedy))
         warnings = _warnings(directory, config)
     except OSError as error:
@@ -168,15 +169,15 @@ def _token_problems(path: Path, data: dict[str, Any], config: dict[str, Any]) ->
 
 def _template_problem(directory: Path, problems: list[str]) -> str | None:
     """Dynamo's frontend lists no model without a chat template (0.8.1: only in these two places)."""
-    path = directory / model_files.TOKENIZER_CONFIG
-    if _said(model_files.TOKENIZER_CONFIG, problems) or os.path.lexists(directory / model_files.TEMPLATE):
+    path = directory / files.TOKENIZER_CONFIG
+    if _said(files.TOKENIZER_CONFIG, problems) or os.path.lexists(directory / files.TEMPLATE):
         return None
     before = len(problems)
     settings = _read_object(path, problems, required=False)
     if len(problems) > before or settings is None or settings.get("chat_template"):
         return None
     return _problem(
-        f"{directory} has no chat template, neither {model_files.TEMPLATE} nor chat_template in {path.name}: "
+        f"{directory} has no chat template, neither {files.TEMPLATE} nor chat_template in {path.name}: "
         "Dynamo's frontend lists no model without one",
         "fetch that file again",
     )
@@ -230,9 +231,9 @@ def _read_object(path: Path, problems: list[str], *, required: bool) -> dict[str
     remedy = "fetch that file again"
     try:
         data = model_weights.read_regular(path)
-        if data.startswith(model_files.LFS):
-            remedy = model_files.LFS_REMEDY
-            raise ValueError(model_files.LFS_TEXT)
+        if data.startswith(files.LFS):
+            remedy = files.LFS_REMEDY
+            raise ValueError(files.LFS_TEXT)
         content = json.loads(data.decode("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("is not a JSON object")
@@ -242,7 +243,7 @@ def _read_object(path: Path, problems: list[str], *, required: bool) -> dict[str
             problems.append(_problem(f"{path} is a link to nothing", "mount what it points to as well"))
         else:
             remedy = "set GLM47_MODEL_PATH to the directory that holds it"
-            if path.name == CONFIG and (place := model_files.other_place(str(path.parent))) is not None:
+            if path.name == CONFIG and (place := files.other_place(str(path.parent))) is not None:
                 remedy = f"set GLM47_MODEL_PATH to {place}, and mount all of {path.parent}"
             problems.append(_problem(f"{path} is missing", remedy))
     except PermissionError as error:

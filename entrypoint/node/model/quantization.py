@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from entrypoint.versions import older
+from entrypoint.node.versions import older
 
 NONE = "none"
 """A model that is not quantized; as an option: it is left out, and SGLang takes what the model says."""

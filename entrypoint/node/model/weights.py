@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from entrypoint.model_files import LFS, LFS_TEXT
+from entrypoint.node.model.files import LFS, LFS_TEXT
 
 INDEX = "model.safetensors.index.json"
 MAX_HEADER = 100_000_000

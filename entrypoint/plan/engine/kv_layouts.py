@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from entrypoint.kv_layout_table import CODE, SPANS
-from entrypoint.plan import KvLayout
-from entrypoint.versions import older
+from entrypoint.node.versions import older
+from entrypoint.plan.engine.kv_layout_table import CODE, SPANS
+from entrypoint.plan.types import KvLayout
 
 PINNED = "0.5.6.post2"
 """The release of the image's default base: what is planned for when none is installed."""

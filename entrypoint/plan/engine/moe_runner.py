@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from entrypoint.versions import older
+from entrypoint.node.versions import older
 
 TRTLLM = "flashinfer_trtllm"
 CUTLASS = "flashinfer_cutlass"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from entrypoint.plan import Announcements
-from entrypoint.roles import engine_env, servers
-from entrypoint.roles.context import Context
+from entrypoint.plan.context import Context
+from entrypoint.plan.roles import engine_env, servers
+from entrypoint.plan.types import Announcements
 
 
 def announcements(ctx: Context) -> Announcements | None:

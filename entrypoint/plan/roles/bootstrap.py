@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from entrypoint import arguments
-from entrypoint.endpoint import ANY, ANY6, LOOPBACK, bracketed
-from entrypoint.network import is_loopback
-from entrypoint.roles.context import Context
-from entrypoint.versions import older
+from entrypoint.node.network import is_loopback
+from entrypoint.node.versions import older
+from entrypoint.plan import arguments
+from entrypoint.plan.context import Context
+from entrypoint.plan.endpoint import ANY, ANY6, LOOPBACK, bracketed
 
 VARIABLES = ("SGLANG_HOST_IP", "HOST_IP")
 """Where SGLang takes its own address from; the first that is set."""

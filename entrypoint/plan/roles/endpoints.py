@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from entrypoint import arguments
-from entrypoint.endpoint import Endpoint
-from entrypoint.settings import Settings
+from entrypoint.plan import arguments
+from entrypoint.plan.endpoint import Endpoint
+from entrypoint.settings.schema import Settings
 
 EXTRA = "GLM47_FRONTEND_EXTRA_ARGS"
 SYSTEM_PORT_LIMIT = 32768

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from entrypoint import own_questions
-from entrypoint.endpoint import LOOPBACK
-from entrypoint.facts import NO_PROXY_VARIABLES
-from entrypoint.roles import bootstrap
-from entrypoint.roles.context import Context
+from entrypoint.node.facts import NO_PROXY_VARIABLES
+from entrypoint.plan import own_questions
+from entrypoint.plan.context import Context
+from entrypoint.plan.endpoint import LOOPBACK
+from entrypoint.plan.roles import bootstrap
 
 CACHES = {
     "FLASHINFER_WORKSPACE_BASE": "flashinfer",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from entrypoint import arguments
-from entrypoint.endpoint import bracketed
-from entrypoint.plan import Criticality, Drain, FrontendProbe, Process, StoreProbe
-from entrypoint.roles import engine_env
-from entrypoint.roles.context import Context, Part
-from entrypoint.roles.endpoints import EXTRA
+from entrypoint.plan import arguments
+from entrypoint.plan.context import Context, Part
+from entrypoint.plan.endpoint import bracketed
+from entrypoint.plan.roles import engine_env
+from entrypoint.plan.roles.endpoints import EXTRA
+from entrypoint.plan.types import Criticality, Drain, FrontendProbe, Process, StoreProbe
 
 UNLISTED_TIMEOUT = 10.0
 """Seconds; entries of the file store that nobody refreshes expire after as many."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from entrypoint.endpoint import ANY
-from entrypoint.plan import JobPlan, Peer
-from entrypoint.roles.context import Context, Part
-from entrypoint.roles.endpoints import health
-from entrypoint.stop_budget import HOLD_MARGIN, shares
+from entrypoint.plan.context import Context, Part
+from entrypoint.plan.endpoint import ANY
+from entrypoint.plan.roles.endpoints import health
+from entrypoint.plan.stop_budget import HOLD_MARGIN, shares
+from entrypoint.plan.types import JobPlan, Peer
 
 if TYPE_CHECKING:
-    from entrypoint.topology import Node
+    from entrypoint.node.topology import Node
 
 
 def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
@@ -20,8 +20,8 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
     found, s = ctx.placement.job, ctx.settings
     if found is None:
         return None
-    from entrypoint import slurm
-    from entrypoint.roles import nginx
+    from entrypoint.node import slurm
+    from entrypoint.plan.roles import nginx
 
     node, topology = found.node, found.topology
     files = []

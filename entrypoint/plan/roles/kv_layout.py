@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from entrypoint import arguments, kv_layouts
-from entrypoint.facts import Facts
-from entrypoint.kv_layouts import Verdict
-from entrypoint.placement import Placement
-from entrypoint.plan import KvLayout
-from entrypoint.roles import sglang, worker, worker_checks
-from entrypoint.roles.context import Context, Notebook
-from entrypoint.settings import Settings
-from entrypoint.topology import Topology
+from entrypoint.node.facts import Facts
+from entrypoint.node.placement import Placement
+from entrypoint.node.topology import Topology
+from entrypoint.plan import arguments
+from entrypoint.plan.context import Context, Notebook
+from entrypoint.plan.engine import kv_layouts
+from entrypoint.plan.engine.kv_layouts import Verdict
+from entrypoint.plan.roles import sglang, worker, worker_checks
+from entrypoint.plan.types import KvLayout
+from entrypoint.settings.schema import Settings
 
 PAIR = ("prefill", "decode")
 ALLOW = "GLM47_ALLOW_WRONG_LAYOUT"
@@ -56,14 +57,15 @@ def layouts(ctx: Context) -> tuple[KvLayout, ...]:
 
 def of_topology(settings: Settings, topology: Topology, facts: Facts, native: Mapping[str, str]) -> Notebook:
     """What is to be said of the prefill and decode workers of a whole deployment."""
-    from entrypoint import decisions, slurm
+    from entrypoint.node import slurm
+    from entrypoint.plan import deployment
 
     head = topology.head
     place = Placement(
         "slurm", (head.role,), head.nnodes, head_address=head.name, job=slurm.Job(None, topology, head)
     )
     book = Notebook()
-    layouts(replace(decisions.decide(settings, place, facts, native, Notebook()), book=book))
+    layouts(replace(deployment.decide(settings, place, facts, native, Notebook()), book=book))
     return book
 
 

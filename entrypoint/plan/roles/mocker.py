@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-from entrypoint import arguments
-from entrypoint.roles.context import Context
+from entrypoint.plan import arguments
+from entrypoint.plan.context import Context
 
 VIEWS = "model"
 """Directory of corrected model views in GLM47_RUN_DIR."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from entrypoint.endpoint import ANY6, bare, bracketed
-from entrypoint.plan import Criticality, HttpProbe, PlannedFile, Process
-from entrypoint.roles.context import Context, Part
-from entrypoint.roles.servers import START_TIMEOUT, binary
+from entrypoint.plan.context import Context, Part
+from entrypoint.plan.endpoint import ANY6, bare, bracketed
+from entrypoint.plan.roles.servers import START_TIMEOUT, binary
+from entrypoint.plan.types import Criticality, HttpProbe, PlannedFile, Process
 
 HEALTH = "/nginx-health"
 WORKERS = 4

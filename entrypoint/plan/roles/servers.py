@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from entrypoint.endpoint import LOOPBACK, bracketed
-from entrypoint.plan import Criticality, Endpoint, Gate, HttpProbe, NatsProbe, Process
-from entrypoint.roles.context import Context, Part
+from entrypoint.plan.context import Context, Part
+from entrypoint.plan.endpoint import LOOPBACK, bracketed
+from entrypoint.plan.types import Criticality, Endpoint, Gate, HttpProbe, NatsProbe, Process
 
 START_TIMEOUT = 60.0
 """Seconds a server of our own gets from spawn to its first answer; both take well under one."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from entrypoint import arguments, moe_runner
-from entrypoint.endpoint import bracketed
-from entrypoint.roles import bootstrap
-from entrypoint.roles.context import Context
-from entrypoint.versions import older
+from entrypoint.node.versions import older
+from entrypoint.plan import arguments
+from entrypoint.plan.context import Context
+from entrypoint.plan.endpoint import bracketed
+from entrypoint.plan.engine import moe_runner
+from entrypoint.plan.roles import bootstrap
 
 UNQUANTIZED = "none"
 """The word for a model whose own files say what it is: SGLang's option has no value for that, and an empty

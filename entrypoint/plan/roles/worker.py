@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from entrypoint import arguments
-from entrypoint.endpoint import ANY
 from entrypoint.errors import ConfigError
-from entrypoint.plan import (
+from entrypoint.plan import arguments
+from entrypoint.plan.context import Context, Part
+from entrypoint.plan.endpoint import ANY
+from entrypoint.plan.roles import bootstrap, endpoints, engine_env, mocker, servers, sglang, worker_checks
+from entrypoint.plan.stop_budget import JOB_LEADER_HOLD, LOADING_GRACE, worker_delay
+from entrypoint.plan.types import (
     AliveProbe,
     Drain,
     Endpoint,
@@ -19,10 +22,7 @@ from entrypoint.plan import (
     Process,
     Withdrawal,
 )
-from entrypoint.roles import bootstrap, endpoints, engine_env, mocker, servers, sglang, worker_checks
-from entrypoint.roles.context import Context, Part
-from entrypoint.settings import Settings
-from entrypoint.stop_budget import JOB_LEADER_HOLD, LOADING_GRACE, worker_delay
+from entrypoint.settings.schema import Settings
 
 IN_FLIGHT = "dynamo_component_inflight_requests"
 BEGUN = "dynamo_component_requests_total"

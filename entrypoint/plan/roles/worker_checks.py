@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from entrypoint import arguments, moe_runner, parallelism, quantization
-from entrypoint.roles import sglang
-from entrypoint.roles.context import Context
-from entrypoint.versions import older
+from entrypoint.node.model import quantization
+from entrypoint.node.versions import older
+from entrypoint.plan import arguments
+from entrypoint.plan.context import Context
+from entrypoint.plan.engine import moe_runner, parallelism
+from entrypoint.plan.roles import sglang
 
 LAST_WITHOUT_EP = "0.5.6.post2"
 """The last SGLang release in which expert parallelism with NVFP4 is known to fail on the default runners."""

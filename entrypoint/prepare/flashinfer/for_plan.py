@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrypoint.errors import CannotWriteError, ConfigError
-from entrypoint.flashinfer import cubins, kernel_sources
-from entrypoint.patches.for_plan import ENGINE_MODULE, with_env
+from entrypoint.prepare.flashinfer import cubins, kernel_sources
+from entrypoint.prepare.patches.for_plan import ENGINE_MODULE, with_env
 
 if TYPE_CHECKING:
-    from entrypoint.plan import Plan
+    from entrypoint.plan.types import Plan
 
 WORKSPACE = "FLASHINFER_WORKSPACE_BASE"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from entrypoint.errors import CannotWriteError, PatchError
-from entrypoint.patches import catalog, sources
-from entrypoint.patches.catalog import Judged, Mode, State
+from entrypoint.prepare.patches import catalog, sources
+from entrypoint.prepare.patches.catalog import Judged, Mode, State
 
 Where = Literal["auto", "inplace", "overlay"]
 
@@ -175,7 +175,7 @@ def _in_place(package: Path, files: tuple[_File, ...], modelopt: Mode, take_out:
         if _change(file, take_out) is None:
             continue
         late = True
-        from entrypoint.patches import inplace
+        from entrypoint.prepare.patches import inplace
 
         with inplace.locked(file.path.parent):
             # Someone else may have been here while we waited.
@@ -197,7 +197,7 @@ def _change(file: _File, take_out: bool) -> bytes | None:
 
 
 def _overlay(package: Path, modelopt: Mode, run_dir: Path, environ: Mapping[str, str]) -> Applied:
-    from entrypoint.patches import overlay
+    from entrypoint.prepare.patches import overlay
 
     files = _look(package, modelopt)
     _refuse_unknown(package, files, modelopt)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from entrypoint.patches import glm4_moe, modelopt
-from entrypoint.patches.blocks import UnknownSourceError, digest, strip
+from entrypoint.prepare.patches import glm4_moe, modelopt
+from entrypoint.prepare.patches.blocks import UnknownSourceError, digest, strip
 
 Mode = Literal["pad", "assert", "off"]
 State = Literal["applied", "needed", "not needed", "not recognised"]

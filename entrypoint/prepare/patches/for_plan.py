@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from entrypoint.patches import Applied, Where, apply_all
-from entrypoint.patches.catalog import Mode
+from entrypoint.prepare.patches.apply import Applied, Where, apply_all
+from entrypoint.prepare.patches.catalog import Mode
 
 if TYPE_CHECKING:
-    from entrypoint.plan import Plan
+    from entrypoint.plan.types import Plan
 
 ENGINE_MODULE = "dynamo.sglang"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 
-from entrypoint.patches.blocks import Replacement, UnknownSourceError, class_line, method, replace
+from entrypoint.prepare.patches.blocks import Replacement, UnknownSourceError, class_line, method, replace
 
 NAME = "glm4_moe_routing"
 PATH = "srt/models/glm4_moe.py"

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 from typing import TypeVar
 
-from entrypoint.patches.blocks import Replacement, UnknownSourceError, method, replace
+from entrypoint.prepare.patches.blocks import Replacement, UnknownSourceError, method, replace
 
 NAME = "modelopt"
 PATH = "srt/layers/quantization/modelopt_quant.py"

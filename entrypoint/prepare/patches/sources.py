@@ -23,16 +23,16 @@ def package_dir(source: Path) -> Path:
 
 def installed(python: str | None, environ: dict[str, str], prefix: str) -> Path:
     """The sglang package that GLM47_PYTHON would import."""
-    from entrypoint import engine_facts
+    from entrypoint.node import engine
 
-    interpreter = engine_facts.find_python(python, environ, prefix)
+    interpreter = engine.find_python(python, environ, prefix)
     if interpreter is None:
         raise PatchError(
             f"cannot patch sglang: GLM47_PYTHON: {python or 'not set'}: no such interpreter: "
             "set it to the image's python, or name a directory with --source"
         )
-    found = engine_facts.read_site(engine_facts.site_packages(interpreter)).get("sglang_dir")
-    found = found or engine_facts.ask(interpreter).get("sglang_dir")
+    found = engine.read_site(engine.site_packages(interpreter)).get("sglang_dir")
+    found = found or engine.ask(interpreter).get("sglang_dir")
     if not found:
         raise PatchError(
             f"cannot patch sglang: {interpreter}: it cannot import sglang: "

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from entrypoint.plan import Plan, Withdrawal
+from entrypoint.plan.types import Plan, Withdrawal
 
 FINISH = 4.0
 """Seconds that a dead worker's entries may keep us at the end: a little more than a store gets to answer."""
@@ -40,7 +40,7 @@ class Lists:
             thread.join(FINISH)
 
     def _take_off(self, name: str, withdrawal: Withdrawal, pid: int) -> None:
-        from entrypoint.supervise.withdrawing import bury, withdraw
+        from entrypoint.supervise.discovery.withdrawing import bury, withdraw
 
         environ = {**self._environ, **self._plan.process(name).env}
         line = withdraw(withdrawal, pid, environ) if pid else bury(withdrawal, environ)

@@ -14,8 +14,8 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from entrypoint.plan import Withdrawal
-from entrypoint.supervise.registry import TIMEOUT, Entry, RegistryError, open_registry
+from entrypoint.plan.types import Withdrawal
+from entrypoint.supervise.discovery.registry import TIMEOUT, Entry, RegistryError, open_registry
 
 _ADDRESS = re.compile(r"(?:^|//)(\[[^\]]+\]|[^/:]+):(\d+)(?:/|$)")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from entrypoint.failures.lines import Level, LogLine, read_lines
-from entrypoint.failures.records import KNOWN_FAILURES
-from entrypoint.failures.signature import KnownFailure
-from entrypoint.failures.tracebacks import Raised, last_sign_of_work, last_words
+from entrypoint.supervise.failures.lines import Level, LogLine, read_lines
+from entrypoint.supervise.failures.records import KNOWN_FAILURES
+from entrypoint.supervise.failures.signature import KnownFailure
+from entrypoint.supervise.failures.tracebacks import Raised, last_sign_of_work, last_words
 
 __all__ = ["KNOWN_FAILURES", "KnownFailure", "failure_hint", "lost_rank"]
 

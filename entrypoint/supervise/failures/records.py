@@ -5,8 +5,8 @@ Records are in order of precedence: the cause that explains the others comes fir
 
 from __future__ import annotations
 
-from entrypoint.failures.lines import Level
-from entrypoint.failures.signature import KnownFailure, known
+from entrypoint.supervise.failures.lines import Level
+from entrypoint.supervise.failures.signature import KnownFailure, known
 
 MODEL: tuple[KnownFailure, ...] = (
     known(

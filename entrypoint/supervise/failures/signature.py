@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from entrypoint.failures.lines import Level, LogLine, read_line
+from entrypoint.supervise.failures.lines import Level, LogLine, read_line
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from entrypoint.failures.lines import LogLine
+from entrypoint.supervise.failures.lines import LogLine
 
 _BEGIN = "Traceback (most recent call last):"
 _LAST = re.compile(r"(?:\[rank\d+\]: )?(?P<what>(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*(?:: .*)?)$")

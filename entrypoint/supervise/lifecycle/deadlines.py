@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from entrypoint.plan import AliveProbe, Criticality
-from entrypoint.supervise.states import GateState, Proc, State
+from entrypoint.plan.types import AliveProbe, Criticality
+from entrypoint.supervise.lifecycle.states import GateState, Proc, State
 
 if TYPE_CHECKING:
-    from entrypoint.supervise.stopping import StopPlan
+    from entrypoint.supervise.lifecycle.stopping import StopPlan
 
 
 def first(

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan import AliveProbe, Criticality, Plan
-from entrypoint.stop_budget import BROKEN_GRACE, LATE_STOP, LEFTOVER_GRACE
-from entrypoint.supervise import deadlines, stop_ends
-from entrypoint.supervise.states import (
+from entrypoint.plan.stop_budget import BROKEN_GRACE, LATE_STOP, LEFTOVER_GRACE
+from entrypoint.plan.types import AliveProbe, Criticality, Plan
+from entrypoint.supervise.lifecycle import deadlines, stop_ends
+from entrypoint.supervise.lifecycle.states import (
     NO_CLUES,
     Action,
     Clues,
@@ -34,11 +34,11 @@ from entrypoint.supervise.states import (
     hung,
     lost,
 )
-from entrypoint.supervise.stopping import StopPlan
+from entrypoint.supervise.lifecycle.stopping import StopPlan
 
 if TYPE_CHECKING:
-    from entrypoint.supervise.hang_looks import Finding
-    from entrypoint.supervise.peers import PeerWatch
+    from entrypoint.supervise.peers.watch import PeerWatch
+    from entrypoint.supervise.watchdog.hang_looks import Finding
 
 RESTART_RESET = 60.0
 """A server that stayed ready this long starts counting its restarts anew."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan import Gate, Process
-from entrypoint.supervise.endings import Ending
-from entrypoint.supervise.hang import Requests, Stuck
+from entrypoint.plan.types import Gate, Process
+from entrypoint.supervise.lifecycle.endings import Ending
+from entrypoint.supervise.watchdog.hang import Requests, Stuck
 
 
 class State(str, Enum):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan import Criticality
-from entrypoint.supervise.endings import Ending
-from entrypoint.supervise.states import Proc, State, Verdict, describe_code
+from entrypoint.plan.types import Criticality
+from entrypoint.supervise.lifecycle.endings import Ending
+from entrypoint.supervise.lifecycle.states import Proc, State, Verdict, describe_code
 
 KILLED = 128 + 9
 

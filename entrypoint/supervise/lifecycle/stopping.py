@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from entrypoint.plan import Plan
-from entrypoint.stop_budget import DRAIN_DELAY, Budget
+from entrypoint.plan.stop_budget import DRAIN_DELAY, Budget
+from entrypoint.plan.types import Plan
 
 if TYPE_CHECKING:
-    from entrypoint.supervise.peers import PeerWatch
+    from entrypoint.supervise.peers.watch import PeerWatch
 
 
 @dataclass

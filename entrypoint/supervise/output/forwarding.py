@@ -23,10 +23,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
-from ..errors import CannotWriteError
-from ..own_questions import without_own
-from .output_lines import Block, Formatter, LineSplitter, strip_escapes
-from .output_sink import QUEUE_BYTES, RETRY_AFTER, STALL_AFTER, Loss, Sink
+from entrypoint.errors import CannotWriteError
+from entrypoint.plan.own_questions import without_own
+from entrypoint.supervise.output.lines import Block, Formatter, LineSplitter, strip_escapes
+from entrypoint.supervise.output.sink import QUEUE_BYTES, RETRY_AFTER, STALL_AFTER, Loss, Sink
 
 F_SETPIPE_SZ = 1031
 """Linux; the fcntl module has it from Python 3.10 on only when built against new headers."""

@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from entrypoint.plan import JobPlan
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.peers import Answer, PeerWatch, Poller
-from entrypoint.supervise.states import Action, Verdict
+from entrypoint.plan.types import JobPlan
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.states import Action, Verdict
+from entrypoint.supervise.peers.watch import Answer, PeerWatch, Poller
 
 PEER_LOST_BUDGET = 8.0
 """Seconds for the stop once a peer is lost: the ranks that are left hang in a collective."""

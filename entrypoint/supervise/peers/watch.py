@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan import JobPlan, Peer
-from entrypoint.supervise.states import State, Verdict
+from entrypoint.plan.types import JobPlan, Peer
+from entrypoint.supervise.lifecycle.states import State, Verdict
 
 REFUSED_AFTER = 5.0
 """How long a peer may refuse connections, once it has answered: a runner never closes its endpoint."""
@@ -196,7 +196,7 @@ class Poller:
 
 def ask(peer: Peer, timeout: float = TIMEOUT) -> Answer:
     """Ask a peer's health endpoint for its status once."""
-    from entrypoint.status import get
+    from entrypoint.commands.status import get
 
     try:
         code, status = get(peer.url, "/status", timeout)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from entrypoint.plan import Announcements
-from entrypoint.supervise import bootstrap_server
-from entrypoint.supervise.registry import RegistryError, open_registry
+from entrypoint.plan.types import Announcements
+from entrypoint.supervise.discovery.registry import RegistryError, open_registry
+from entrypoint.supervise.probes import bootstrap_server
 
 if TYPE_CHECKING:
     import httpx

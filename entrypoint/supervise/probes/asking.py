@@ -1,4 +1,4 @@
-"""Asking a server once: is it ready, and if not, why. Blocking; `probing` calls it from threads."""
+"""Asking a server once: is it ready, and if not, why. Blocking; `prober` calls it from threads."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.own_questions import WARM_UP_HEADERS
-from entrypoint.plan import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe, StoreProbe
-from entrypoint.supervise import bootstrap_server, file_store, warming, workers
-from entrypoint.supervise.warming import Pair
+from entrypoint.plan.own_questions import WARM_UP_HEADERS
+from entrypoint.plan.types import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe, StoreProbe
+from entrypoint.supervise.discovery import file_store
+from entrypoint.supervise.probes import bootstrap_server, runners, warming
+from entrypoint.supervise.probes.warming import Pair
 
 if TYPE_CHECKING:
     import httpx
@@ -143,7 +144,7 @@ def view(probe: FrontendProbe, client: httpx.Client) -> View:
     health = _json(client.get(f"{probe.url}/health"))
     models = _json(client.get(f"{probe.url}/v1/models"))
     names = [m.get("id") for m in models.get("data") or [] if isinstance(m, dict)]
-    return View(instances_of(health), probe.model in names, workers.hosts_of(health))
+    return View(instances_of(health), probe.model in names, runners.hosts_of(health))
 
 
 def request_tokens(

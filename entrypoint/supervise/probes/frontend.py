@@ -14,12 +14,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from entrypoint.plan import FrontendProbe
-from entrypoint.supervise.announced import Announced
-from entrypoint.supervise.asking import View, lacks, request_tokens
-from entrypoint.supervise.layouts import Layouts
-from entrypoint.supervise.warming import Pair, Warmth
-from entrypoint.supervise.workers import Runners
+from entrypoint.plan.types import FrontendProbe
+from entrypoint.supervise.probes.announced import Announced
+from entrypoint.supervise.probes.asking import View, lacks, request_tokens
+from entrypoint.supervise.probes.layouts import Layouts
+from entrypoint.supervise.probes.runners import Runners
+from entrypoint.supervise.probes.warming import Pair, Warmth
 
 if TYPE_CHECKING:
     import httpx

@@ -10,15 +10,15 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from entrypoint import kv_layouts
-from entrypoint.plan import KvLayout
-from entrypoint.probes import FrontendProbe
-from entrypoint.supervise.workers import TIMEOUT
+from entrypoint.plan.engine import kv_layouts
+from entrypoint.plan.probe_types import FrontendProbe
+from entrypoint.plan.types import KvLayout
+from entrypoint.supervise.probes.runners import TIMEOUT
 
 if TYPE_CHECKING:
     import httpx
 
-    from entrypoint.supervise.asking import View
+    from entrypoint.supervise.probes.asking import View
 
 ROLES = {"prefill": "prefill", "backend": "decode"}
 """The role behind each of Dynamo's components, where there are prefill workers."""

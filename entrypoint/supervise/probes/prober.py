@@ -16,11 +16,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from entrypoint.own_questions import HEADERS
-from entrypoint.plan import Announcements, Drain, Probe
-from entrypoint.supervise.announced import Announced
-from entrypoint.supervise.asking import TIMEOUT, UnreachableError, ask, in_flight
-from entrypoint.supervise.frontend_health import judge_of
+from entrypoint.plan.own_questions import HEADERS
+from entrypoint.plan.types import Announcements, Drain, Probe
+from entrypoint.supervise.probes.announced import Announced
+from entrypoint.supervise.probes.asking import TIMEOUT, UnreachableError, ask, in_flight
+from entrypoint.supervise.probes.frontend import judge_of
 
 if TYPE_CHECKING:
     import httpx

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from entrypoint.endpoint import bare
 from entrypoint.errors import ConfigError
+from entrypoint.plan.endpoint import bare
 
 REQUEST_TIMEOUT = 10.0
 """Seconds a client may take for its request; then the connection is closed."""
@@ -56,7 +56,7 @@ def serve(listener: socket.socket, views: Views) -> None:
 def _serve(listener: socket.socket, views: Views) -> None:
     from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-    from entrypoint.supervise import metrics, report
+    from entrypoint.supervise.status import metrics, report
 
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_TIMEOUT

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan import Plan, to_jsonable
+from entrypoint.plan.types import Plan, to_jsonable
 
 INTERVAL = 1.0
 AT_LEAST_EVERY = 30.0

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.supervise.report import live_probe
-from entrypoint.supervise.states import State
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.status.report import live_probe
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 from entrypoint import __version__
-from entrypoint.plan import Plan
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.states import Proc, State
+from entrypoint.plan.types import Plan
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.states import Proc, State
 
 LOOP_LIMIT = 10.0
 """Seconds without a turn of the supervisor's loop before it counts as hung."""

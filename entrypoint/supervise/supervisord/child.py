@@ -14,11 +14,11 @@ from supervisor.options import ProcessConfig, ProcessGroupConfig
 from supervisor.process import Subprocess
 from supervisor.states import ProcessStates
 
-from entrypoint.plan import Process
-from entrypoint.supervise.tree import MARK, dies_with
+from entrypoint.plan.types import Process
+from entrypoint.supervise.process_tree import MARK, dies_with
 
 if TYPE_CHECKING:
-    from entrypoint.supervise.output import ChildOutput
+    from entrypoint.supervise.output.forwarding import ChildOutput
 
 
 class SpawnError(Exception):

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from entrypoint.supervise.child import OutputDispatcher
+from entrypoint.supervise.supervisord.child import OutputDispatcher
 
 SPAN = 0.05
 """Seconds that output may keep the loop from turning."""

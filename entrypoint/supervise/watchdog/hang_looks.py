@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from entrypoint.plan import HangWatch
-from entrypoint.supervise import tree
-from entrypoint.supervise.asking import samples
-from entrypoint.supervise.hang import INTERVAL, Detector, Look, Requests, Stuck, Thread
-from entrypoint.supervise.vital import Tree, for_new_ones
+from entrypoint.plan.types import HangWatch
+from entrypoint.supervise import process_tree
+from entrypoint.supervise.probes.asking import samples
+from entrypoint.supervise.watchdog.hang import INTERVAL, Detector, Look, Requests, Stuck, Thread
+from entrypoint.supervise.watchdog.vital import Tree, for_new_ones
 
 if TYPE_CHECKING:
     import httpx
@@ -126,11 +126,11 @@ def read_thread(pid: int, title: str, thorough: bool = True) -> Thread | None:
 
 def helpers(pid: int, known: dict[int, str]) -> float:
     """Processor time (seconds) of all processes below `pid` but the `known`, the ended ones included."""
-    stat = tree.read_stat(pid)
+    stat = process_tree.read_stat(pid)
     if stat is None:
         return 0.0
     used = stat.children_ticks if pid in known else stat.children_ticks + stat.ticks
-    return used / TICK + sum(helpers(child, known) for child in tree.children(pid))
+    return used / TICK + sum(helpers(child, known) for child in process_tree.children(pid))
 
 
 def _requests(limits: HangWatch, client: httpx.Client) -> Requests | None:

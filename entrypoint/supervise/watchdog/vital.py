@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from entrypoint.supervise import tree
-from entrypoint.supervise.child import exit_code
-from entrypoint.supervise.states import Dead
+from entrypoint.supervise import process_tree
+from entrypoint.supervise.lifecycle.states import Dead
+from entrypoint.supervise.supervisord.child import exit_code
 
 INTERVAL = 2.0
 """Seconds between two looks."""
@@ -60,26 +60,26 @@ class Tree:
 
     def _walk(self, pid: int, above: str) -> None:
         # The children first: one that its parent forked under its title is then compared with that title.
-        children = tree.children(pid)
-        stat = tree.read_stat(pid)
+        children = process_tree.children(pid)
+        stat = process_tree.read_stat(pid)
         if stat is None:
             return
         key = (pid, stat.started)
         # A process that has its parent's name is a copy that the parent made for a task of its own.
         if stat.comm in self._short and stat.comm != above and key not in self._known:
-            title, least = tree.title(pid), self._short[stat.comm]
+            title, least = process_tree.title(pid), self._short[stat.comm]
             self._known[key] = VitalProcess(title if title.startswith(least) else least, *key)
         for child in children:
             self._walk(child, stat.comm)
 
     def living(self) -> list[VitalProcess]:
         """The known vital processes that are there; a dead one that nobody has reaped is not."""
-        stats = [(process, tree.read_stat(process.pid)) for process in self._known.values()]
+        stats = [(process, process_tree.read_stat(process.pid)) for process in self._known.values()]
         return [p for p, stat in stats if stat is not None and stat.started == p.started and not stat.dead]
 
     def dead(self) -> Dead | None:
         """The vital process that was found dead often enough, the one with the most telling end first."""
-        main = tree.read_stat(self.pid)
+        main = process_tree.read_stat(self.pid)
         if main is None or main.dead:
             return None  # that end is the runner's to see
         for process in self._known.values():
@@ -89,7 +89,7 @@ class Tree:
         return Dead(found[0].title, found[0].pid, found[0].code) if found else None
 
     def _look(self, process: VitalProcess) -> None:
-        stat = tree.read_stat(process.pid)
+        stat = process_tree.read_stat(process.pid)
         same = stat is not None and stat.started == process.started
         if same and stat is not None and stat.dead:
             process.code = exit_code(stat.status)

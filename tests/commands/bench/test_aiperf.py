@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.bench.aiperf import arguments, child_environment, find
-from entrypoint.bench.suite import load_suite
+from entrypoint.commands.bench.aiperf import arguments, child_environment, find
+from entrypoint.commands.bench.suite import load_suite
 from entrypoint.errors import ConfigError
 
 

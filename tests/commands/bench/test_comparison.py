@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from entrypoint.bench import comparison, report
-from entrypoint.bench.results import Run
-from entrypoint.bench.suite import load_suite
+from entrypoint.commands.bench import comparison, report
+from entrypoint.commands.bench.results import Run
+from entrypoint.commands.bench.suite import load_suite
 from entrypoint.errors import ConfigError
 
 

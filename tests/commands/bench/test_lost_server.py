@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from entrypoint.bench import server as server_module
-from entrypoint.bench.display import Display
-from entrypoint.bench.server import NotServing, Server
-from entrypoint.bench.session import Options, Session
-from entrypoint.bench.suite import load_suite
-from tests.bench.test_results import REFUSED, record, write
+from entrypoint.commands.bench import server as server_module
+from entrypoint.commands.bench.display import Display
+from entrypoint.commands.bench.server import NotServing, Server
+from entrypoint.commands.bench.session import Options, Session
+from entrypoint.commands.bench.suite import load_suite
+from tests.commands.bench.test_results import REFUSED, record, write
 
 LIST = {"object": "list", "data": [{"id": "glm-4.7", "object": "model"}]}
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from entrypoint.bench.display import Display
-from entrypoint.bench.markdown import markdown, number, one_line
-from entrypoint.bench.places import find_tokenizer, make_directory, read_plans
-from entrypoint.bench.report import Report
-from entrypoint.bench.results import Progress, Run, read
-from entrypoint.bench.server import token_count
-from entrypoint.bench.session import failures
-from entrypoint.bench.suite import load_suite
+from entrypoint.commands.bench.display import Display
+from entrypoint.commands.bench.markdown import markdown, number, one_line
+from entrypoint.commands.bench.places import find_tokenizer, make_directory, read_plans
+from entrypoint.commands.bench.report import Report
+from entrypoint.commands.bench.results import Progress, Run, read
+from entrypoint.commands.bench.server import token_count
+from entrypoint.commands.bench.session import failures
+from entrypoint.commands.bench.suite import load_suite
 from entrypoint.errors import CannotWriteError, ConfigError, ModelError
 
 SECOND = 1_000_000_000

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from entrypoint.bench import aiperf, results
-from entrypoint.demo_model import make_demo_model
+from entrypoint.commands.bench import aiperf, results
+from entrypoint.commands.demo.model import make_demo_model
 from entrypoint.errors import ConfigError
 from tests.support.runner import Runner, until
 from tests.support.stack import COMMAND, free_ports, run

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from entrypoint.bench.suite import BUILT_IN, load_suite
+from entrypoint.commands.bench.suite import BUILT_IN, load_suite
 from entrypoint.errors import ConfigError, ExitCode
 
 

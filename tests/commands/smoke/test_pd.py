@@ -10,10 +10,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from entrypoint import smoke_pd
+from entrypoint.commands.smoke import pd
+from entrypoint.commands.smoke.pd import Counters, Worker
 from entrypoint.errors import ConfigError, NobodyListensError
-from entrypoint.plan import to_jsonable
-from entrypoint.smoke_pd import Counters, Worker
+from entrypoint.plan.types import to_jsonable
 from tests.plan.deployments import Container, build
 
 LABELS = 'dynamo_component="prefill",dynamo_endpoint="generate",dynamo_namespace="dynamo",model="glm-4.7"'
@@ -57,7 +57,7 @@ def verdicts(prefill: str | None, decode: str | None, asked: int = 4) -> dict[st
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smoke_pd, "COUNTED_WITHIN", 0.5)
+    monkeypatch.setattr(pd, "COUNTED_WITHIN", 0.5)
 
 
 def test_both_counted() -> None:
@@ -117,20 +117,20 @@ def test_workers_are_read_from_a_runners_plan() -> None:
     plan = to_jsonable(
         build(Container({**head, "role": "prefill", "decode_workers": 1, "system_port": 9000}))
     )
-    assert smoke_pd.workers_of(plan, "node7") == [Worker("prefill", "http://node7:9000/metrics", "nixl")]
-    assert smoke_pd.workers_of({}, "node7") == []
+    assert pd.workers_of(plan, "node7") == [Worker("prefill", "http://node7:9000/metrics", "nixl")]
+    assert pd.workers_of({}, "node7") == []
 
 
 def test_what_is_no_worker_is_refused() -> None:
     def nothing(*_: str) -> str:
         return "http://127.0.0.1:1"
 
-    assert smoke_pd.find(["prefill=http://a:1/", "decode=http://b:2/metrics"], nothing, nothing) == [
+    assert pd.find(["prefill=http://a:1/", "decode=http://b:2/metrics"], nothing, nothing) == [
         Worker("prefill", "http://a:1/metrics"),
         Worker("decode", "http://b:2/metrics"),
     ]
     for wrong in ("frontend=http://a:1", "prefill=a:1", "=http://a:1"):
         with pytest.raises(ConfigError, match="cannot use --worker"):
-            smoke_pd.find([wrong], nothing, nothing)
+            pd.find([wrong], nothing, nothing)
     with pytest.raises(NobodyListensError, match="for its workers"):
-        smoke_pd.find([], nothing, nothing)
+        pd.find([], nothing, nothing)

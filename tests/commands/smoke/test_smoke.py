@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from entrypoint.cli import cli
+from entrypoint.commands.cli import cli
+from entrypoint.commands.smoke.questions import SmokeReport, base_url, smoke
 from entrypoint.errors import ConfigError, ExitCode, NobodyListensError
-from entrypoint.smoke import SmokeReport, base_url, smoke
-from tests.smoke import server
-from tests.smoke.server import CHAT, MODELS, TEXT, Behaviour, Handler, Send, serving
+from tests.commands.smoke import server
+from tests.commands.smoke.server import CHAT, MODELS, TEXT, Behaviour, Handler, Send, serving
 
 
 def run(behaviour: Behaviour, **options: Any) -> SmokeReport:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import model
-from tests.model.files import model_directory
+from entrypoint.node.model import directory
+from tests.node.model.files import model_directory
 
 
 @pytest.fixture
@@ -17,4 +17,4 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def view(tmp_path: Path) -> Path:
     """Where its corrected view belongs."""
-    return model.view_path(tmp_path / "run", "glm-4.7")
+    return directory.view_path(tmp_path / "run", "glm-4.7")

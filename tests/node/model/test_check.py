@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint import model
 from entrypoint.errors import ExitCode, ModelError
-from tests.model.files import SHARDS, model_directory, shard
+from entrypoint.node.model import directory
+from tests.node.model.files import SHARDS, model_directory, shard
 
 INDEX = "model.safetensors.index.json"
 
 
 def only_problem(path: Path | str) -> str:
-    problems = model.check(str(path))
+    problems = directory.check(str(path))
     assert len(problems) == 1, problems
     assert "\n" not in problems[0]
     assert problems[0].startswith("cannot use the model: ")
@@ -25,11 +25,11 @@ def only_problem(path: Path | str) -> str:
 
 def test_a_whole_model_has_no_problems_and_its_numbers_are_read(tmp_path: Path) -> None:
     source = model_directory(tmp_path / "m", n_routed_experts=32, num_key_value_heads=4)
-    assert model.check(str(source)) == []
-    facts = model.read_facts(str(source), weights=True)
+    assert directory.check(str(source)) == []
+    facts = directory.read_facts(str(source), weights=True)
     assert (facts.error, facts.config_read, facts.needs_bos_fix) == (None, True, True)
     assert (facts.experts, facts.kv_heads, facts.layers, facts.heads) == (32, 4, 92, 96)
-    assert model.inspect(str(source)).warnings == ()
+    assert directory.inspect(str(source)).warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_bos_token_id_counts_in_either_file_when_it_is_a_number(
     source = model_directory(tmp_path / "m")
     data = json.loads((source / file).read_text())
     (source / file).write_text(json.dumps(data | {"bos_token_id": value}))
-    assert model.read_facts(str(source)).needs_bos_fix is needs_fix
+    assert directory.read_facts(str(source)).needs_bos_fix is needs_fix
 
 
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -149,9 +149,9 @@ def test_each_defect_is_one_line_and_exit_66(tmp_path: Path, name: str) -> None:
     problem = only_problem(source)
     assert expected in problem
     assert str(source) in problem
-    assert model.read_facts(str(source), weights=True).error == problem
+    assert directory.read_facts(str(source), weights=True).error == problem
     with pytest.raises(ModelError) as caught:
-        model.prepare(str(source), tmp_path / "run/model/x", bos_token_id=1, weights=True)
+        directory.prepare(str(source), tmp_path / "run/model/x", bos_token_id=1, weights=True)
     assert str(caught.value) == problem
     assert caught.value.exit_code == ExitCode.MODEL
     assert not (tmp_path / "run").exists()
@@ -163,9 +163,9 @@ def test_all_problems_are_found_at_once(tmp_path: Path) -> None:
     (source / "generation_config.json").write_text("[]")
     for name in SHARDS:
         (source / name).unlink()
-    assert len(model.check(str(source))) == 5
+    assert len(directory.check(str(source))) == 5
     assert "(and 4 more: see glm47-runner model check)" in str(
-        model.read_facts(str(source), weights=True).error
+        directory.read_facts(str(source), weights=True).error
     )
 
 
@@ -233,17 +233,17 @@ def test_permission_denied_names_the_uid(
 def test_weights_without_an_index_are_checked_too(tmp_path: Path) -> None:
     source = model_directory(tmp_path / "m")
     (source / INDEX).unlink()
-    assert model.check(str(source)) == []
+    assert directory.check(str(source)) == []
     os.truncate(source / SHARDS[1], 100)
     assert SHARDS[1] in only_problem(source)
-    assert model.check(str(source), weights=False) == []
+    assert directory.check(str(source), weights=False) == []
 
 
 def test_a_model_without_weights_or_of_another_kind_is_a_warning(tmp_path: Path) -> None:
     source = model_directory(tmp_path / "m", architectures=["LlamaForCausalLM"])
     for name in (*SHARDS, INDEX, "tokenizer.json"):
         (source / name).unlink()
-    found = model.inspect(str(source))
+    found = directory.inspect(str(source))
     assert found.problems == ()
     assert [w.partition(":")[0].split("/")[-1] for w in found.warnings] == [
         'config.json has architectures = ["LlamaForCausalLM"]',
@@ -258,7 +258,7 @@ def test_a_large_index_is_read_like_a_small_one(tmp_path: Path) -> None:
     large = json.dumps({"metadata": {}, "weight_map": weight_map})
     assert len(large) > 1_000_000
     (source / INDEX).write_text(large)
-    assert model.check(str(source)) == []
+    assert directory.check(str(source)) == []
     (source / SHARDS[2]).unlink()
     assert SHARDS[2] in only_problem(source)
     for cut in (1, 2, 200, 500_000):

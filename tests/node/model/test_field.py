@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from entrypoint import model
-from tests.model.files import SHARDS, model_directory
+from entrypoint.node.model import directory
+from tests.node.model.files import SHARDS, model_directory
 
 INDEX = "model.safetensors.index.json"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 19970699\n"
@@ -28,7 +28,7 @@ FILES = (
 
 
 def only_problem(path: Path) -> str:
-    (problem,) = model.check(str(path))
+    (problem,) = directory.check(str(path))
     assert "\n" not in problem and problem.startswith("cannot use the model: ")
     return problem
 
@@ -49,7 +49,7 @@ def test_a_git_lfs_pointer_is_called_one(tmp_path: Path, name: str) -> None:
     assert re.search(said, only_problem(source))
     if name.endswith(".safetensors"):
         # Before the weights are looked at, too: a plan is made without that.
-        assert "is a git-lfs pointer" in str(model.read_facts(str(source)).error)
+        assert "is a git-lfs pointer" in str(directory.read_facts(str(source)).error)
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, device])
@@ -122,7 +122,7 @@ def test_token_ids_that_no_vocabulary_has(tmp_path: Path, file: str, key: str, v
     assert len(problem) < 300
 
 
-@pytest.mark.parametrize("key", [*model._NUMBERS.values()])
+@pytest.mark.parametrize("key", [*directory._NUMBERS.values()])
 @pytest.mark.parametrize("value", [10**7, 2**63, 10**30, 10**4000, -1, 0, 1.5, 1e308, "8", [8], {}, True])
 def test_numbers_that_no_model_has(tmp_path: Path, key: str, value: object) -> None:
     source = model_directory(tmp_path / "m", **{key: value})
@@ -146,7 +146,7 @@ def test_a_hubs_folder_names_the_snapshot(tmp_path: Path) -> None:
     (folder / "refs").mkdir()
     (folder / "refs/main").write_text("2b8d\n")
     (folder / "snapshots/0000").mkdir()
-    assert model.check(str(snapshot)) == []
+    assert directory.check(str(snapshot)) == []
     for path in (folder, folder / "snapshots", tmp_path / "hub"):
         assert f"config.json is missing: set GLM47_MODEL_PATH to {snapshot}, and mount" in only_problem(path)
     # The snapshot without what its links point to.
@@ -168,7 +168,7 @@ def test_a_template_in_a_file_of_its_own_is_one(tmp_path: Path) -> None:
     (source / "chat_template.json").write_text('{"chat_template": "x"}')
     assert "has no chat template" in only_problem(source)
     (source / "chat_template.jinja").write_text("x")
-    assert model.check(str(source)) == []
+    assert directory.check(str(source)) == []
 
 
 ANY_JSON = st.recursive(
@@ -181,7 +181,7 @@ ANY_JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-KEYS = [*model._NUMBERS.values(), "bos_token_id", "eos_token_id", "vocab_size", "architectures",
+KEYS = [*directory._NUMBERS.values(), "bos_token_id", "eos_token_id", "vocab_size", "architectures",
         "quantization_config", "compression_config"]  # fmt: skip
 
 
@@ -194,5 +194,5 @@ def test_whatever_a_model_says_there_is_an_answer(
         source = model_directory(Path(name) / "m", **config)
         (source / "generation_config.json").write_text(json.dumps(other))
         (source / "hf_quant_config.json").write_text(json.dumps(quant))
-        found = model.inspect(str(source))
+        found = directory.inspect(str(source))
         assert all("\n" not in line and line.startswith("cannot use the model: ") for line in found.problems)

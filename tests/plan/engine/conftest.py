@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from bench import releases
-from entrypoint.versions import older
+from entrypoint.node.versions import older
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from entrypoint import kv_layouts
-from entrypoint.engine_facts import transfer_code
-from entrypoint.kv_layout_table import CODE, SPANS
-from entrypoint.kv_layouts import judge
+from entrypoint.node.engine import transfer_code
+from entrypoint.plan.engine import kv_layouts
+from entrypoint.plan.engine.kv_layout_table import CODE, SPANS
+from entrypoint.plan.engine.kv_layouts import judge
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import pytest
 
 from bench import kv_layouts as command
 from bench import releases
-from entrypoint import kv_layouts
-from entrypoint.engine_facts import transfer_code
-from entrypoint.kv_layout_table import CODE, SPANS
-from tests.patches.conftest import available
+from entrypoint.node.engine import transfer_code
+from entrypoint.plan.engine import kv_layouts
+from entrypoint.plan.engine.kv_layout_table import CODE, SPANS
+from tests.prepare.patches.conftest import available
 
 NEWEST = SPANS["nixl"][-1][1]
 BETWEEN = "0.5.14"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.flashinfer import packages
-from tests.patches.conftest import available
-from tests.patches.conftest import pytest_generate_tests as pytest_generate_tests
-from tests.patches.conftest import unshare as unshare
+from tests.prepare.flashinfer import packages
+from tests.prepare.patches.conftest import available
+from tests.prepare.patches.conftest import pytest_generate_tests as pytest_generate_tests
+from tests.prepare.patches.conftest import unshare as unshare
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench import releases
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HARNESS = Path(__file__).with_name("harness.py")
 ENGINE = ROOT / ".venv/engine/bin/python"
 """An interpreter that has filelock, as every engine's; no torch."""

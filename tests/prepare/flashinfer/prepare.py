@@ -1,6 +1,6 @@
 """Does what `run` does before a start, and starts the harness in the engine's place.
 
-    python -m tests.flashinfer.prepare SITE BASE FUNCTION…
+    python -m tests.prepare.flashinfer.prepare SITE BASE FUNCTION…
 
 One line of JSON: what was said, and each function's outcome; or the error and its exit code.
 """
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from entrypoint.errors import RunnerError
-from entrypoint.flashinfer.for_plan import make_usable
-from entrypoint.plan import FlashInfer
-from tests.flashinfer import packages
+from entrypoint.plan.types import FlashInfer
+from entrypoint.prepare.flashinfer.for_plan import make_usable
+from tests.prepare.flashinfer import packages
 from tests.support import plans
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from bench import releases
-from tests.flashinfer import packages
-from tests.flashinfer.packages import FUNCTIONS, LINKING, PINNED
-from tests.patches.conftest import available
+from tests.prepare.flashinfer import packages
+from tests.prepare.flashinfer.packages import FUNCTIONS, LINKING, PINNED
+from tests.prepare.patches.conftest import available
 
 Site = Callable[[str], Path]
 Fence = Callable[[Path], list[str]]
@@ -34,7 +34,7 @@ def generate(site: Path, *generations: str) -> None:
 def prepared(words: list[str], site: Path, base: Path, *functions: str, **environ: str) -> dict[str, Any]:
     """What became of a start, and of each function in the engine's place."""
     done = packages.run(
-        words, sys.executable, "-m", "tests.flashinfer.prepare", str(site), str(base), *functions,
+        words, sys.executable, "-m", "tests.prepare.flashinfer.prepare", str(site), str(base), *functions,
         env={**os.environ, **environ},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from entrypoint.errors import CannotWriteError
-from tests.model.files import SHARDS, prepare, snapshot
+from tests.node.model.files import SHARDS, prepare, snapshot
 
 
 def test_a_full_disk_leaves_the_old_view(source: Path, view: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from entrypoint import model, model_view
 from entrypoint.errors import CannotWriteError, ExitCode, ModelError
-from tests.model.files import BOS, model_directory, prepare, snapshot
+from entrypoint.node.model import directory
+from entrypoint.prepare import model_view
+from tests.node.model.files import BOS, model_directory, prepare, snapshot
 
 
 def test_the_view_links_everything_and_corrects_one_file(source: Path, view: Path) -> None:
@@ -17,7 +18,7 @@ def test_the_view_links_everything_and_corrects_one_file(source: Path, view: Pat
     (source / "sub/extra.txt").write_text("below")
     before = snapshot(source)
     result = prepare(source, view)
-    assert result == model.PrepareResult(str(view), changed=True, is_view=True)
+    assert result == directory.PrepareResult(str(view), changed=True, is_view=True)
     assert {p.name for p in view.iterdir()} == {p.name for p in source.iterdir()}
     for path in view.iterdir():
         if path.name == "generation_config.json":
@@ -28,7 +29,7 @@ def test_the_view_links_everything_and_corrects_one_file(source: Path, view: Pat
     original = json.loads((source / "generation_config.json").read_text())
     fixed = json.loads((view / "generation_config.json").read_text())
     assert list(fixed.items()) == [*original.items(), ("bos_token_id", BOS)]
-    assert model.check(str(view)) == [] and not model.read_facts(str(view)).needs_bos_fix
+    assert directory.check(str(view)) == [] and not directory.read_facts(str(view)).needs_bos_fix
     assert snapshot(source) == before
 
 
@@ -60,7 +61,7 @@ def test_a_missing_generation_config_is_made(source: Path, view: Path) -> None:
 
 def test_nothing_to_correct(source: Path, view: Path) -> None:
     (source / "generation_config.json").write_text(json.dumps({"bos_token_id": 7}))
-    unforced = model.prepare(str(source), view, bos_token_id=BOS, force_view=False)
+    unforced = directory.prepare(str(source), view, bos_token_id=BOS, force_view=False)
     assert (unforced.path, unforced.is_view, view.exists()) == (str(source), False, False)
     assert prepare(source, view).is_view
     assert all(path.is_symlink() for path in view.iterdir())
@@ -86,7 +87,7 @@ def test_a_stale_or_damaged_view_is_replaced(source: Path, view: Path, change: A
     change(source, view)
     assert prepare(source, view).changed
     assert {p.name for p in view.iterdir()} == {p.name for p in source.iterdir()}
-    assert model.check(str(view)) == [] and not model.read_facts(str(view)).needs_bos_fix
+    assert directory.check(str(view)) == [] and not directory.read_facts(str(view)).needs_bos_fix
     assert {p.name for p in view.parent.iterdir()} == {"glm-4.7", ".glm-4.7.lock"}
     assert not prepare(source, view).changed
 
@@ -117,10 +118,10 @@ def test_the_layout_of_a_hub_cache(tmp_path: Path, view: Path) -> None:
     for number, path in enumerate(sorted(source.iterdir())):
         path.rename(blobs / f"blob{number}")
         path.symlink_to(f"../../blobs/blob{number}")
-    assert model.check(str(source)) == []
+    assert directory.check(str(source)) == []
     prepare(source, view)
     assert (view / "config.json").readlink() == source / "config.json"
-    assert model.check(str(view)) == []
+    assert directory.check(str(view)) == []
 
 
 def test_a_link_to_the_model_stays_a_link(source: Path, view: Path, tmp_path: Path) -> None:
@@ -156,11 +157,11 @@ def test_odd_file_names(source: Path, view: Path) -> None:
     ],
 )
 def test_the_view_never_leaves_the_run_directory(name: str, expected: str) -> None:
-    assert model.view_path("/run/x", name) == Path("/run/x/model") / expected
+    assert directory.view_path("/run/x", name) == Path("/run/x/model") / expected
 
 
 def test_overlong_names_keep_apart() -> None:
-    one, other = (model.view_path("/r", "é" * 300 + end).name for end in "ab")
+    one, other = (directory.view_path("/r", "é" * 300 + end).name for end in "ab")
     assert one != other
     assert len(one.encode()) <= 200
 
@@ -186,7 +187,7 @@ def test_the_view_itself_as_model_path(source: Path, view: Path) -> None:
     prepare(source, view)
     with pytest.raises(ModelError, match="is the runner's own view"):
         prepare(view, view)
-    assert model.check(str(view)) == []
+    assert directory.check(str(view)) == []
 
 
 def test_a_run_directory_that_cannot_be_written(source: Path, tmp_path: Path) -> None:
@@ -201,7 +202,7 @@ def test_a_run_directory_that_cannot_be_written(source: Path, tmp_path: Path) ->
 def test_a_run_directory_inside_the_model_is_refused(source: Path) -> None:
     before = snapshot(source)
     with pytest.raises(CannotWriteError, match="set GLM47_RUN_DIR to a directory outside GLM47_MODEL_PATH"):
-        prepare(source, model.view_path(source / "run", "glm-4.7"))
+        prepare(source, directory.view_path(source / "run", "glm-4.7"))
     assert snapshot(source) == before and not (source / "run").exists()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench import releases
-from tests.patches import sample
+from tests.prepare.patches import sample
 from tests.support.available import available
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from entrypoint.patches import glm4_moe, modelopt
+from entrypoint.prepare.patches import glm4_moe, modelopt
 
 MODELOPT = '''"""Weights of a made-up release."""
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.patches import sample
+from tests.prepare.patches import sample
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def patch(*arguments: object, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -7,8 +7,8 @@ import difflib
 
 import pytest
 
-from entrypoint.patches import blocks, catalog, glm4_moe, modelopt
-from tests.patches.sample import GLM4_MOE, MODELOPT
+from entrypoint.prepare.patches import blocks, catalog, glm4_moe, modelopt
+from tests.prepare.patches.sample import GLM4_MOE, MODELOPT
 
 ASSERTION = MODELOPT[
     MODELOPT.index("                assert not layer") : MODELOPT.index(

@@ -17,16 +17,17 @@ from pathlib import Path
 import pytest
 
 from entrypoint.errors import CannotWriteError, PatchError
-from entrypoint.patches import Applied, apply_all, catalog, check_all, inplace, revert_all
-from tests.patches import sample
+from entrypoint.prepare.patches import catalog, inplace
+from entrypoint.prepare.patches.apply import Applied, apply_all, check_all, revert_all
+from tests.prepare.patches import sample
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NEW = catalog.judge(catalog.MODELOPT, sample.MODELOPT, "pad").text
 APPLY = """
 import sys
 from pathlib import Path
 from entrypoint.errors import RunnerError
-from entrypoint.patches import apply_all
+from entrypoint.prepare.patches.apply import apply_all
 try:
     done = apply_all(Path(sys.argv[1]), modelopt="pad", where=sys.argv[2], run_dir=Path(sys.argv[3]))
 except RunnerError as error:
@@ -220,7 +221,7 @@ def test_disk_full(source_dir: Path, tmp_path: Path) -> None:
 
 def test_a_user_who_may_not_write_the_package() -> None:
     """In place is refused in one line; auto makes an overlay. As root, a child becomes someone else."""
-    from entrypoint.patches import overlay
+    from entrypoint.prepare.patches import overlay
 
     with tempfile.TemporaryDirectory() as name:
         place, run_dir = Path(name), Path(name, "run")

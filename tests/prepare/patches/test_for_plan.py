@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from entrypoint.patches.for_plan import patch
-from entrypoint.plan import Plan, SourcePatch
+from entrypoint.plan.types import Plan, SourcePatch
+from entrypoint.prepare.patches.for_plan import patch
 from tests.support.plans import plan, process
 
 

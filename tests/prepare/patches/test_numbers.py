@@ -10,8 +10,9 @@ import pytest
 
 from bench import releases
 from bench.patch_table import line
-from entrypoint import moe_runner
-from entrypoint.patches import apply_all, check_all, glm4_moe, modelopt, revert_all
+from entrypoint.plan.engine import moe_runner
+from entrypoint.prepare.patches import glm4_moe, modelopt
+from entrypoint.prepare.patches.apply import apply_all, check_all, revert_all
 from tests.support.available import available
 
 

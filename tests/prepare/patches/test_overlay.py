@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.patches import apply_all, catalog
-from tests.patches import sample
+from entrypoint.prepare.patches import catalog
+from entrypoint.prepare.patches.apply import apply_all
+from tests.prepare.patches import sample
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ENGINE = """
 import json, multiprocessing, sys
 

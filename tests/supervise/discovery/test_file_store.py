@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from entrypoint.supervise.file_store import EXPIRY, Keeper, registered, touch
+from entrypoint.supervise.discovery.file_store import EXPIRY, Keeper, registered, touch
 from tests.support.runner import until
 
 OLD = 1_000_000_000.0

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.plan import Withdrawal
-from entrypoint.supervise.withdrawing import bury, listening_ports, local_addresses, withdraw
+from entrypoint.plan.types import Withdrawal
+from entrypoint.supervise.discovery.withdrawing import bury, listening_ports, local_addresses, withdraw
 from tests.support.runner import free_port
 from tests.support.stack import ENGINE
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.failures.lines import read_line
-from entrypoint.known_failures import KNOWN_FAILURES, KnownFailure, failure_hint, lost_rank
-from tests.progress.signatures import DYNAMO, LINES, NCCL
+from entrypoint.supervise.failures.known import KNOWN_FAILURES, KnownFailure, failure_hint, lost_rank
+from entrypoint.supervise.failures.lines import read_line
+from tests.supervise.failures.signatures import DYNAMO, LINES, NCCL
 
 HERE = Path(__file__).parent
 KNOWN = {known.key: known for known in KNOWN_FAILURES}
@@ -318,7 +318,7 @@ def test_an_empty_log_has_no_hint() -> None:
 
 @pytest.mark.parametrize("known", KNOWN_FAILURES, ids=lambda known: known.key)
 def test_a_remedy_names_only_settings_that_exist(known: KnownFailure) -> None:
-    settings = (HERE.parents[1] / "docs" / "settings.md").read_text()
+    settings = (HERE.parents[2] / "docs" / "settings.md").read_text()
     for name in re.findall(r"\bGLM47_[A-Z_]+\b(?!\*)", str(known)):
         assert f"`{name}`" in settings or name.endswith("_"), name
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.known_failures import KNOWN_FAILURES
-from tests.progress.signatures import LINES
+from entrypoint.supervise.failures.known import KNOWN_FAILURES
+from tests.supervise.failures.signatures import LINES
 from tests.support.plans import plan, process
 from tests.support.runner import Runner
 

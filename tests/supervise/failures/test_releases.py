@@ -13,8 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from bench import releases
-from entrypoint.known_failures import KNOWN_FAILURES
-from entrypoint.progress import Progress
+from entrypoint.supervise.failures.known import KNOWN_FAILURES
+from entrypoint.supervise.output.progress import Progress
 
 HARMLESS = {"debug": "DEBUG", "info": "INFO", "warning": "WARN", "info_once": "INFO", "warning_once": "WARN"}
 OTHER_BARS = ("code", "prepare input", "prepare output", "assert_close", "cases")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint.plan import Gate, HttpProbe, NatsProbe
-from entrypoint.supervise.director import RESTART_RESET, Director
-from entrypoint.supervise.states import Action, Kill, Say, Signal, Spawn, State
+from entrypoint.plan.types import Gate, HttpProbe, NatsProbe
+from entrypoint.supervise.lifecycle.director import RESTART_RESET, Director
+from entrypoint.supervise.lifecycle.states import Action, Kill, Say, Signal, Spawn, State
 from tests.support.plans import plan, process, server
 
 PROBE = HttpProbe("http://127.0.0.1:1/")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.plan import Drain, HttpProbe, Process
-from entrypoint.supervise.asking import sum_of
+from entrypoint.plan.types import Drain, HttpProbe, Process
+from entrypoint.supervise.probes.asking import sum_of
 from tests.support.plans import plan, process, server
 from tests.support.runner import Runner, free_port, until
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.plan import Drain, HttpProbe, Process, Withdrawal
-from entrypoint.stop_budget import LATE_STOP
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.endings import Ending, ending
-from entrypoint.supervise.states import Action, Clues, Dead, Kill, Signal, State, Unlist
-from entrypoint.supervise.states import Drain as StartDrain
+from entrypoint.plan.stop_budget import LATE_STOP
+from entrypoint.plan.types import Drain, HttpProbe, Process, Withdrawal
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.endings import Ending, ending
+from entrypoint.supervise.lifecycle.states import Action, Clues, Dead, Kill, Signal, State, Unlist
+from entrypoint.supervise.lifecycle.states import Drain as StartDrain
 from tests.support.plans import plan, process, server
 from tests.support.runner import Runner, free_port, until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.plan import HttpProbe, LoadedProbe, Plan
+from entrypoint.plan.types import HttpProbe, LoadedProbe, Plan
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, alive, free_port, until
 

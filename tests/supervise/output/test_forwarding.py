@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint.errors import CannotWriteError, ExitCode
-from entrypoint.supervise.output import ChildOutput, Output, make_pipe
+from entrypoint.supervise.output.forwarding import ChildOutput, Output, make_pipe
 
 
 def same(one: object, other: object) -> bool:
@@ -144,7 +144,7 @@ def test_a_full_file_stops_neither_the_child_nor_the_standard_output(tmp_path: P
     assert output.lost()[f"{tmp_path}/a.log"]["a"].lines > 0
 
 
-LOGS = Path(__file__).parents[1] / "progress/data"
+LOGS = Path(__file__).parents[1] / "failures" / "data"
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

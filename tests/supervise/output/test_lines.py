@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from entrypoint.supervise.output_lines import Block, Formatter, LineSplitter, strip_escapes
+from entrypoint.supervise.output.lines import Block, Formatter, LineSplitter, strip_escapes
 
 STREAM = st.lists(
     st.sampled_from(

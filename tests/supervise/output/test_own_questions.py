@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.own_questions import MARK, WARM_UP_HEADERS, log_filter, without_own
-from entrypoint.supervise.output import Output, make_pipe
+from entrypoint.plan.own_questions import MARK, WARM_UP_HEADERS, log_filter, without_own
+from entrypoint.supervise.output.forwarding import Output, make_pipe
 
 AT = "2026-11-25T15:55:27.815441Z"
 OWN = [

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.progress import PHASES, Progress
-from entrypoint.supervise.output_lines import LineSplitter, strip_escapes
+from entrypoint.supervise.output.lines import LineSplitter, strip_escapes
+from entrypoint.supervise.output.progress import PHASES, Progress
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "failures" / "data"
 
 
 def lines_of(name: str) -> list[str]:

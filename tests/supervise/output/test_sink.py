@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.supervise.output_sink import Sink
+from entrypoint.supervise.output.sink import Sink
 
 LINE = b"x" * 99 + b"\n"
 BLOCK = LINE * 100

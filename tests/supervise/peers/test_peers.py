@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from entrypoint.plan import JobPlan, Peer
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.peers import REFUSED_AFTER, SILENT_AFTER, Answer, PeerWatch
-from entrypoint.supervise.states import Action, Signal, Verdict
+from entrypoint.plan.types import JobPlan, Peer
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.states import Action, Signal, Verdict
+from entrypoint.supervise.peers.watch import REFUSED_AFTER, SILENT_AFTER, Answer, PeerWatch
 from tests.support.plans import plan, process
 
 LEADER = Peer("n1", "decode worker 0 rank 0", "http://n1:1")

@@ -9,12 +9,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from entrypoint.check import check
-from entrypoint.plan import Announcements, FrontendProbe
-from entrypoint.supervise.announced import Announced, urls
-from entrypoint.supervise.probing import Answer, Prober
-from tests.supervise.fake_frontend import Frontend, serving, tokens
-from tests.supervise.test_bootstrap_server import Serve, new, serve
+from entrypoint.commands.check import check
+from entrypoint.plan.types import Announcements, FrontendProbe
+from entrypoint.supervise.probes.announced import Announced, urls
+from entrypoint.supervise.probes.prober import Answer, Prober
+from tests.supervise.probes.fake_frontend import Frontend, serving, tokens
+from tests.supervise.probes.test_bootstrap_server import Serve, new, serve
 from tests.support.runner import free_port, until
 
 __all__ = ["serve"]

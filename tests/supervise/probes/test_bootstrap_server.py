@@ -15,8 +15,8 @@ from urllib.parse import parse_qsl, urlsplit
 import httpx
 import pytest
 
-from entrypoint.plan import PrefillProbe
-from entrypoint.supervise.bootstrap_server import fault
+from entrypoint.plan.types import PrefillProbe
+from entrypoint.supervise.probes.bootstrap_server import fault
 from tests.support.plans import plan, process
 from tests.support.runner import Runner, free_port, until
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from entrypoint.plan import FrontendProbe, StoreProbe
-from entrypoint.supervise.probing import Answer, Prober
-from tests.supervise.fake_frontend import Frontend, serving, tokens
+from entrypoint.plan.types import FrontendProbe, StoreProbe
+from entrypoint.supervise.probes.prober import Answer, Prober
+from tests.supervise.probes.fake_frontend import Frontend, serving, tokens
 from tests.support.runner import until
 
 

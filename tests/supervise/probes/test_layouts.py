@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
-from entrypoint.plan import FrontendProbe, KvLayout
-from entrypoint.supervise import report
-from entrypoint.supervise.asking import View
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.frontend_health import FrontendHealth
-from entrypoint.supervise.layouts import TRIES, Layouts
+from entrypoint.plan.types import FrontendProbe, KvLayout
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.probes.asking import View
+from entrypoint.supervise.probes.frontend import FrontendHealth
+from entrypoint.supervise.probes.layouts import TRIES, Layouts
+from entrypoint.supervise.status import report
 from tests.plan.deployments import Container, build
 
 PREFILL, DECODE = "10.0.0.1", "10.0.0.2"

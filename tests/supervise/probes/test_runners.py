@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from entrypoint.plan import FrontendProbe
-from entrypoint.supervise.asking import View
-from entrypoint.supervise.frontend_health import FrontendHealth
-from entrypoint.supervise.workers import Runners, hosts_of
+from entrypoint.plan.types import FrontendProbe
+from entrypoint.supervise.probes.asking import View
+from entrypoint.supervise.probes.frontend import FrontendHealth
+from entrypoint.supervise.probes.runners import Runners, hosts_of
 from tests.support.runner import free_port
 
 WHY = "its process sglang::scheduler_TP0 (pid 12) spins with 1 request without an answer, for 12 s"

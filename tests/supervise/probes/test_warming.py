@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint.supervise.warming import AT_ONCE, Pair, Warmth, body, lacks_tokens, served_by
-from tests.supervise.fake_frontend import tokens
+from entrypoint.supervise.probes.warming import AT_ONCE, Pair, Warmth, body, lacks_tokens, served_by
+from tests.supervise.probes.fake_frontend import tokens
 
 A, B = Pair(1, 8), Pair(1, 9)
 

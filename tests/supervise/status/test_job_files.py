@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.job_files import job_code, record_failure, write
+from entrypoint.supervise.status.job_files import job_code, record_failure, write
 
 
 def test_the_first_cause_is_kept(tmp_path: Path) -> None:

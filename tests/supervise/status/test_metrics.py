@@ -15,9 +15,9 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as text_format
 
-from entrypoint.plan import HttpProbe
-from entrypoint.supervise import metrics
-from entrypoint.supervise.states import State
+from entrypoint.plan.types import HttpProbe
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.status import metrics
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, until
 

@@ -13,8 +13,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from entrypoint.health import CONNECTIONS, REQUEST_TIMEOUT
-from entrypoint.plan import HttpProbe, LoadedProbe
+from entrypoint.plan.types import HttpProbe, LoadedProbe
+from entrypoint.supervise.status.health import CONNECTIONS, REQUEST_TIMEOUT
 from tests.support.plans import plan, process, server
 from tests.support.runner import Runner, free_port, until
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from supervisor.poller import Poller
 
-from entrypoint.supervise.child import OutputDispatcher
-from entrypoint.supervise.output import Output, make_pipe
-from entrypoint.supervise.polling import SPAN, wait
+from entrypoint.supervise.output.forwarding import Output, make_pipe
+from entrypoint.supervise.supervisord.child import OutputDispatcher
+from entrypoint.supervise.supervisord.polling import SPAN, wait
 
 
 class Loop:

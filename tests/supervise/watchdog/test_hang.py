@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint.supervise.hang import INTERVAL, Detector, Look, Requests, Stuck, Thread, doing_of
-from entrypoint.supervise.hang_looks import helpers, read_thread
+from entrypoint.supervise.watchdog.hang import INTERVAL, Detector, Look, Requests, Stuck, Thread, doing_of
+from entrypoint.supervise.watchdog.hang_looks import helpers, read_thread
 from tests.support.runner import until
 
 LEADER, FOLLOWER, DETOKENIZER = "sglang::scheduler_TP0", "sglang::scheduler_TP1", "sglang::detokenizer"
@@ -288,6 +288,6 @@ def test_the_work_of_helpers_counts_also_once_they_have_ended() -> None:
 
 
 def list_children(pid: int) -> list[int]:
-    from entrypoint.supervise.tree import children
+    from entrypoint.supervise.process_tree import children
 
     return children(pid)

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.plan import Drain, HangWatch
-from entrypoint.roles.sglang import VITAL
-from entrypoint.stop_budget import BROKEN_GRACE
-from entrypoint.supervise import metrics, report
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.hang import Requests, Stuck
-from entrypoint.supervise.hang_looks import Finding
-from entrypoint.supervise.states import Action, Clues, Dead, Say, Signal, Spawn
+from entrypoint.plan.roles.sglang import VITAL
+from entrypoint.plan.stop_budget import BROKEN_GRACE
+from entrypoint.plan.types import Drain, HangWatch
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.states import Action, Clues, Dead, Say, Signal, Spawn
+from entrypoint.supervise.status import metrics, report
+from entrypoint.supervise.watchdog.hang import Requests, Stuck
+from entrypoint.supervise.watchdog.hang_looks import Finding
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, until
 

@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from entrypoint.demo_model import make_demo_model
-from entrypoint.plan import Drain, HttpProbe
-from entrypoint.roles.sglang import VITAL
-from entrypoint.supervise import report, vital
-from entrypoint.supervise.director import Director
-from entrypoint.supervise.states import Action, Clues, Dead, Signal, Spawn, State
-from entrypoint.supervise.states import Drain as StartDrain
-from entrypoint.supervise.vital import LOOKS, Tree
+from entrypoint.commands.demo.model import make_demo_model
+from entrypoint.plan.roles.sglang import VITAL
+from entrypoint.plan.types import Drain, HttpProbe
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.states import Action, Clues, Dead, Signal, Spawn, State
+from entrypoint.supervise.lifecycle.states import Drain as StartDrain
+from entrypoint.supervise.status import report
+from entrypoint.supervise.watchdog import vital
+from entrypoint.supervise.watchdog.vital import LOOKS, Tree
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, alive, free_port, until
 from tests.support.stack import free_ports, run

@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from entrypoint import demo_model
+from entrypoint.commands.demo import model
 
 HIDDEN, LAYERS, HEADS, HEAD_DIM = 128, 3, 4, 32
 EXPERTS, EXPERTS_PER_TOKEN, EXPERT_WIDTH, DENSE_WIDTH = 8, 2, 64, 256
 DENSE_LAYERS = 1
 VOCABULARY = 1024
-SPECIAL = tuple(demo_model.SPECIAL_TOKENS)
+SPECIAL = tuple(model.SPECIAL_TOKENS)
 WORDS = tuple(f" w{number:03}" for number in range(VOCABULARY - 256 - len(SPECIAL)))
 """One token each; the space belongs to it."""
 ATTENTION_GAIN = 3.0
@@ -47,7 +47,7 @@ def tokenizer() -> dict[str, Any]:
     bpe: dict[str, Any] = {
         "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
         "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-        "vocab": {char: n for n, char in enumerate(demo_model.byte_alphabet())}, "merges": [],
+        "vocab": {char: n for n, char in enumerate(model.byte_alphabet())}, "merges": [],
     }  # fmt: skip
     return {
         "version": "1.0",
@@ -64,7 +64,7 @@ def tokenizer() -> dict[str, Any]:
 
 def config(kv_heads: int) -> dict[str, Any]:
     """config.json: GLM-4.7's, with small numbers."""
-    return demo_model.CONFIG | {
+    return model.CONFIG | {
         "eos_token_id": list(EOS),
         "pad_token_id": EOS[0],
         "vocab_size": VOCABULARY,
@@ -166,8 +166,8 @@ def make_model(directory: Path, kv_heads: int = 2) -> Path:
     ends = {"eos_token_id": list(EOS), "pad_token_id": EOS[0]}
     files = {
         "config.json": config(kv_heads),
-        "generation_config.json": demo_model.GENERATION_CONFIG | ends,
-        "tokenizer_config.json": demo_model.TOKENIZER_CONFIG | {"model_max_length": 8192},
+        "generation_config.json": model.GENERATION_CONFIG | ends,
+        "tokenizer_config.json": model.TOKENIZER_CONFIG | {"model_max_length": 8192},
         "tokenizer.json": tokenizer(),
     }
     for name, data in files.items():

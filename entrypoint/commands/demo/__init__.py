@@ -1,0 +1,1 @@
+"""`demo`: the stack on this machine, with a made-up model."""

@@ -1,0 +1,1 @@
+"""`smoke URL`: does a deployment answer, and rightly?"""

@@ -1,0 +1,1 @@
+"""`topology`: who would be where."""

@@ -1,0 +1,1 @@
+"""What the model directory holds, and what is wrong with it. Reads only."""

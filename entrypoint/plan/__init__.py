@@ -1,0 +1,1 @@
+"""Settings, placement and facts to a `Plan`. Pure."""

@@ -1,0 +1,1 @@
+"""What the engine's releases can and cannot do. Pure."""

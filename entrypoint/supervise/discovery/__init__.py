@@ -1,0 +1,1 @@
+"""Where workers are listed: etcd, or a directory of files."""

@@ -1,0 +1,1 @@
+"""Start, fate, restart and stop as decisions: no effects."""

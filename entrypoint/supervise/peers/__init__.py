@@ -1,0 +1,1 @@
+"""Runners of other nodes whose fate this one shares."""

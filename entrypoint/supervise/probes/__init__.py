@@ -1,0 +1,1 @@
+"""Whether a process is ready: the questions, and who asks them."""

@@ -1,0 +1,1 @@
+"""What the outside is told: the health endpoint, the status, a job's files."""

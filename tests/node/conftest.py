@@ -1,0 +1,3 @@
+from __future__ import annotations
+
+from tests.plan.conftest import bare_environment as bare_environment
