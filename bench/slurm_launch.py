@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from entrypoint.commands.demo.model import make_demo_model
-from entrypoint.commands.status import get
 from entrypoint.node.topology import job_ports
+from entrypoint.supervise.status.client import get
 from tests.slurm import image as images
 from tests.slurm.cluster import USER, Cluster, wait_for
 from tests.slurm.conftest import STANDIN

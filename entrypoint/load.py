@@ -94,39 +94,3 @@ def api_url(environ: Mapping[str, str], cwd: Path) -> str:
     if found.problems:
         raise ConfigError(found.problems)
     return found.entry.url if head is None else found.entry.url_from_outside(head)
-
-
-def explain_layout(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
-    """Which prefill and decode workers on `nodes` nodes fit together, as a table for people."""
-    from entrypoint.commands.explain import layout as explain_layout
-    from entrypoint.node import facts
-    from entrypoint.plan.engine import kv_layouts
-    from entrypoint.settings import load
-
-    settings = load.load(environ, cwd).settings
-    found = facts.gather(settings, environ)
-    return explain_layout.table(
-        found.model,
-        backend=settings.transfer_backend,
-        sglang=found.engine.sglang or kv_layouts.PINNED,
-        code=found.engine.transfer_code,
-        gpus_per_node=settings.gpus_per_node,
-        nodes=nodes,
-    )
-
-
-def explain_tp(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
-    """What each tensor parallelism costs on up to `nodes` nodes, as a table for people."""
-    from entrypoint.commands.explain import tp as explain_tp
-    from entrypoint.node import facts
-    from entrypoint.settings import load
-
-    settings = load.load(environ, cwd).settings
-    found = facts.gather(settings, environ)
-    return explain_tp.table(
-        found.model,
-        gpus_per_node=settings.gpus_per_node,
-        nodes=nodes,
-        sglang=found.engine.sglang,
-        flashinfer=found.engine.flashinfer,
-    )

@@ -95,14 +95,15 @@ def prepare(plan: Plan) -> None:
     if plan.model_error:
         raise ModelError(plan.model_error)
     if plan.needs_model:
-        from entrypoint.node.model import directory as model
+        from entrypoint.node.model import directory
+        from entrypoint.prepare import model_view
 
-        found = model.inspect(plan.model_source, weights=plan.needs_weights)
+        found = directory.inspect(plan.model_source, weights=plan.needs_weights)
         if found.facts.error:
             raise ModelError(found.facts.error)
         if plan.model_path != plan.model_source:
             view, bos = Path(plan.model_path), plan.bos_token_id
-            model.prepare(plan.model_source, view, bos_token_id=bos, force_view=True, weights=False)
+            model_view.prepare(plan.model_source, view, bos_token_id=bos, force_view=True, weights=False)
 
 
 def write_files(plan: Plan) -> None:

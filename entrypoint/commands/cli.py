@@ -89,16 +89,20 @@ def run_command() -> None:
 )
 def plan_command(style: str, explain: str | None, nodes: int | None) -> None:
     """Print what `run` would do, without doing any of it."""
-    from entrypoint.load import explain_layout, explain_tp, load_plan
+    if explain == "tp":
+        from entrypoint.commands.explain import tp
+
+        click.echo(tp.explain(os.environ, Path.cwd(), nodes or 4), nl=False)
+        return
+    if explain == "layout":
+        from entrypoint.commands.explain import layout
+
+        click.echo(layout.explain(os.environ, Path.cwd(), nodes or 6), nl=False)
+        return
+    from entrypoint.load import load_plan
     from entrypoint.plan.text import text
     from entrypoint.plan.types import to_jsonable
 
-    if explain == "tp":
-        click.echo(explain_tp(os.environ, Path.cwd(), nodes or 4), nl=False)
-        return
-    if explain == "layout":
-        click.echo(explain_layout(os.environ, Path.cwd(), nodes or 6), nl=False)
-        return
     plan = load_plan(os.environ, Path.cwd()).plan
     click.echo(json.dumps(to_jsonable(plan), indent=2) if style == "json" else text(plan))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 import urllib.parse
@@ -15,8 +14,8 @@ import click
 
 from entrypoint.errors import CheckFailedError, ConfigError
 from entrypoint.plan.endpoint import bracketed
+from entrypoint.supervise.status.client import get
 
-TIMEOUT = 5.0
 WATCH_INTERVAL = 2.0
 ENDPOINTS = {"startup": "/startupz", "live": "/livez", "ready": "/readyz"}
 
@@ -44,22 +43,6 @@ def remote_url(host: str, environ: Mapping[str, str], cwd: Path) -> str:
     if not parts.hostname:
         raise ConfigError(f"cannot ask: {host}: give HOST or HOST:PORT")
     return f"http://{bracketed(parts.hostname)}:{port}"
-
-
-def get(url: str, path: str, timeout: float = TIMEOUT) -> tuple[int, dict[str, Any]]:
-    """GET `path` of a health endpoint: status code and JSON body. OSError when nobody answers."""
-    # http.client instead of httpx: container engines start `probe` every few seconds.
-    parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        body = json.loads(response.read())
-    except (http.client.HTTPException, ValueError) as error:
-        raise OSError(f"not a health endpoint: {error}") from None
-    finally:
-        connection.close()
-    return response.status, body if isinstance(body, dict) else {}
 
 
 def probe(url: str, kind: str) -> tuple[bool, str]:

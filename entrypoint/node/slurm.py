@@ -13,7 +13,7 @@ from typing import Any
 from entrypoint.errors import ConfigError
 from entrypoint.node import nodelist
 from entrypoint.node.topology import Node, Topology, job_ports, lay_out
-from entrypoint.plan.types import Origin
+from entrypoint.settings.origin import Origin
 from entrypoint.settings.schema import Settings, variable_of
 
 GATE_MARGIN = 30.0

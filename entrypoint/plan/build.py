@@ -16,7 +16,8 @@ from entrypoint.plan.deployment import decide
 from entrypoint.plan.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
 from entrypoint.plan.roles.announcements import announcements
 from entrypoint.plan.roles.endpoints import health
-from entrypoint.plan.types import Endpoint, Origin, Plan, Process
+from entrypoint.plan.types import Endpoint, Plan, Process
+from entrypoint.settings.origin import Origin
 from entrypoint.settings.schema import Settings
 
 

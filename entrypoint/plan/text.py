@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
 from entrypoint.plan.types import (
-    REDACTED,
     AliveProbe,
     Criticality,
     Drain,
@@ -19,6 +18,7 @@ from entrypoint.plan.types import (
     Process,
     StoreProbe,
 )
+from entrypoint.settings.origin import REDACTED
 
 WIDTH = 100
 LISTS = {"etcd": "etcd's list", "file": "the file store"}

@@ -28,11 +28,10 @@ from entrypoint.plan.probe_types import NatsProbe as NatsProbe
 from entrypoint.plan.probe_types import PrefillProbe as PrefillProbe
 from entrypoint.plan.probe_types import Probe as Probe
 from entrypoint.plan.probe_types import StoreProbe as StoreProbe
+from entrypoint.settings.origin import REDACTED, Origin
 
 PLAN_FORMAT = 1
 """Version of the JSON layout; raised when a field changes its meaning."""
-
-REDACTED = "***"
 
 
 class Criticality(str, Enum):
@@ -200,15 +199,6 @@ class JobPlan:
     log_names: Mapping[str, str]
     """By process (and `runner`), the name of its file in `Plan.log_dir`, without suffix."""
     files: tuple[PlannedFile, ...] = ()
-
-
-@dataclass(frozen=True)
-class Origin:
-    """A setting's value and where it came from. A secret's value is never in it."""
-
-    value: Any
-    origin: str
-    """`default`, `environment`, `file <path>` or `.env <path>`."""
 
 
 @dataclass(frozen=True)

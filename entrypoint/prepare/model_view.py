@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import CannotWriteError, ModelError
+from entrypoint.node.model import directory
 
 _MAX_NAME = 200
 """Bytes of one path component, so that our suffixes still fit into the usual 255."""
@@ -36,6 +37,27 @@ class PrepareResult:
     """Whether something was written."""
     is_view: bool
     warnings: tuple[str, ...] = ()
+
+
+def prepare(
+    source: str, view: Path, *, bos_token_id: int, force_view: bool = True, weights: bool = False
+) -> PrepareResult:
+    """Make `view`: a directory of links to the files of `source`, beside a generation_config.json that
+    has `bos_token_id` where the model lacks it. `source` is never written; doing it again changes nothing.
+
+    With `force_view=False` a model that needs no correction gets no view: the result's path is `source`.
+    `weights`: look at the weight files first, as `directory.check` does.
+    Raises ModelError (66) when the model cannot be used, CannotWriteError (73) when the view cannot be made.
+    """
+    found = directory.inspect(source, weights=weights)
+    if found.facts.error:
+        raise ModelError(found.facts.error)
+    fix = found.facts.needs_bos_fix
+    if not fix and not force_view:
+        return PrepareResult(source, changed=False, is_view=False, warnings=found.warnings)
+    text = corrected(found.generation_config, found.config or {}, bos_token_id) if fix else None
+    changed = make_view(source, view, {} if text is None else {directory.GENERATION_CONFIG: text})
+    return PrepareResult(str(view), changed=changed, is_view=True, warnings=found.warnings)
 
 
 def view_path(run_dir: str | Path, served_model_name: str) -> Path:

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from pydantic import SecretStr, ValidationError
 
 from entrypoint.errors import ConfigError
-from entrypoint.plan.types import REDACTED, Origin
 from entrypoint.settings.files import Unreadable, is_file, parse_env_file, read_text
+from entrypoint.settings.origin import REDACTED, Origin
 from entrypoint.settings.schema import INTERNAL, LOADER_ONLY, PREFIX, Settings, roles_of, variable_of
 from entrypoint.settings.words import (
     file_variables,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.plan.types import REDACTED, Origin
 from entrypoint.settings.load import load
+from entrypoint.settings.origin import REDACTED, Origin
 from entrypoint.settings.schema import Settings
 from tests.settings.helpers import env_file, problems
 

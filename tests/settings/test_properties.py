@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from entrypoint.errors import ConfigError
-from entrypoint.plan.types import REDACTED
 from entrypoint.settings.load import Loaded, load
+from entrypoint.settings.origin import REDACTED
 from entrypoint.settings.schema import Settings, variable_of
 from entrypoint.settings.words import file_variables, is_secret, kind_of, nearest, variables
 

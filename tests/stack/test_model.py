@@ -10,6 +10,7 @@ import pytest
 from entrypoint.commands.demo.model import make_demo_model
 from entrypoint.commands.smoke.questions import smoke
 from entrypoint.node.model import directory
+from entrypoint.prepare import model_view
 from tests.stack.by_hand import Stack, wait_for
 
 pytestmark = pytest.mark.stack
@@ -42,8 +43,10 @@ def test_with_the_view_the_model_is_listed_and_answers(
     tmp_path: Path, stack: Callable[[Path], Stack]
 ) -> None:
     source = make_demo_model(tmp_path / "original")
-    view = directory.view_path(tmp_path / "run", "glm-4.7")
-    result = directory.prepare(str(source), view, bos_token_id=directory.read_facts(str(source)).bos_token_id)
+    view = model_view.view_path(tmp_path / "run", "glm-4.7")
+    result = model_view.prepare(
+        str(source), view, bos_token_id=directory.read_facts(str(source)).bos_token_id
+    )
     started = stack(Path(result.path))
     assert wait_for(started.listed, 20, "the model in /v1/models") == ["glm-4.7"]
     report = smoke(started.url, model="glm-4.7", timeout=30)

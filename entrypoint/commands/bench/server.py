@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from entrypoint.commands import status
 from entrypoint.commands.smoke import answers as smoke_answers
 from entrypoint.commands.smoke import questions
 from entrypoint.errors import CheckFailedError, ConfigError, NobodyListensError
+from entrypoint.supervise.status import client
 
 T = TypeVar("T")
 
@@ -190,7 +190,7 @@ def _runners(word: str, default_port: int) -> list[dict[str, Any]]:
 
 def _runner(name: str, url: str) -> dict[str, Any]:
     try:
-        state, plan = (status.get(url, path)[1] for path in ("/status", "/plan"))
+        state, plan = (client.get(url, path)[1] for path in ("/status", "/plan"))
     except OSError as error:
         return {"address": name, "reached": False, "reason": str(error)}
     return {

@@ -1,16 +1,33 @@
-"""Which prefill and decode workers fit together: the tables of `plan --explain layout`. Pure."""
+"""Which prefill and decode workers fit together: the tables of `plan --explain layout`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from entrypoint.commands.explain.tp import aligned
+from entrypoint.node import facts
 from entrypoint.node.facts import ModelFacts
 from entrypoint.plan.engine import kv_layouts, parallelism
 from entrypoint.plan.engine.kv_layouts import Verdict
+from entrypoint.settings.load import load
 
 COUNTS = 4
 """Numbers of workers that a line names at most."""
+
+
+def explain(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
+    """Which prefill and decode workers on `nodes` nodes fit together, as a table for people."""
+    settings = load(environ, cwd).settings
+    found = facts.gather(settings, environ)
+    return table(
+        found.model,
+        backend=settings.transfer_backend,
+        sglang=found.engine.sglang or kv_layouts.PINNED,
+        code=found.engine.transfer_code,
+        gpus_per_node=settings.gpus_per_node,
+        nodes=nodes,
+    )
 
 
 def table(

@@ -1,4 +1,4 @@
-"""What each tensor parallelism costs: the table of `plan --explain tp`. Pure.
+"""What each tensor parallelism costs: the table of `plan --explain tp`.
 
 The widths that kernels take are read in SGLang's releases: `flashinfer_cutlass` needs halves of 64 rows.
 `flashinfer_trtllm` as well, but SGLang 0.5.8 to 0.5.22 rounds its width up to 128 before the weights are
@@ -7,11 +7,14 @@ loaded, and cuts the checkpoint at the rounded width: the last ranks hold less, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from entrypoint.node import facts
 from entrypoint.node.facts import ModelFacts
 from entrypoint.node.versions import older
 from entrypoint.plan.engine import moe_runner, parallelism
+from entrypoint.settings.load import load
 
 TRTLLM_ROWS = 128
 """What flashinfer_trtllm's width is rounded up to by SGLang 0.5.8 to 0.5.22."""
@@ -23,6 +26,19 @@ def trtllm_width(width: int, sglang: str | None) -> int:
     if older(sglang, _FIRST_TO_ROUND) is False and older(sglang, _FIRST_NOT_TO):
         return -(-width // TRTLLM_ROWS) * TRTLLM_ROWS
     return parallelism.padded_width(width)
+
+
+def explain(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
+    """What each tensor parallelism costs on up to `nodes` nodes, as a table for people."""
+    settings = load(environ, cwd).settings
+    found = facts.gather(settings, environ)
+    return table(
+        found.model,
+        gpus_per_node=settings.gpus_per_node,
+        nodes=nodes,
+        sglang=found.engine.sglang,
+        flashinfer=found.engine.flashinfer,
+    )
 
 
 def table(

@@ -78,7 +78,7 @@ def find(given: Sequence[str], local: Callable[[], str], remote: Callable[[str],
     None given: those of the runner on this machine. Raises ConfigError (78) for a value that is neither, and
     NobodyListensError (69) when a runner does not answer.
     """
-    from entrypoint.commands.status import get
+    from entrypoint.supervise.status.client import get
 
     found: list[Worker] = []
     runners = []

@@ -8,13 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from entrypoint.errors import ModelError
 from entrypoint.node.facts import ModelFacts
 from entrypoint.node.model import files, quantization
 from entrypoint.node.model import weights as model_weights
-from entrypoint.prepare.model_view import PrepareResult, corrected, make_view, view_path
-
-__all__ = ["Inspection", "PrepareResult", "check", "inspect", "prepare", "read_facts", "view_path"]
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
@@ -104,27 +100,6 @@ def check(path: str, *, weights: bool = True) -> list[str]:
     `weights=False` leaves out the weight files: the mocker engine reads none.
     """
     return list(inspect(path, weights=weights).problems)
-
-
-def prepare(
-    source: str, view: Path, *, bos_token_id: int, force_view: bool = True, weights: bool = False
-) -> PrepareResult:
-    """Make `view`: a directory of links to the files of `source`, beside a generation_config.json that
-    has `bos_token_id` where the model lacks it. `source` is never written; doing it again changes nothing.
-
-    With `force_view=False` a model that needs no correction gets no view: the result's path is `source`.
-    `weights`: look at the weight files first, as `check` does.
-    Raises ModelError (66) when the model cannot be used, CannotWriteError (73) when the view cannot be made.
-    """
-    found = inspect(source, weights=weights)
-    if found.facts.error:
-        raise ModelError(found.facts.error)
-    fix = found.facts.needs_bos_fix
-    if not fix and not force_view:
-        return PrepareResult(source, changed=False, is_view=False, warnings=found.warnings)
-    text = corrected(found.generation_config, found.config or {}, bos_token_id) if fix else None
-    changed = make_view(source, view, {} if text is None else {GENERATION_CONFIG: text})
-    return PrepareResult(str(view), changed=changed, is_view=True, warnings=found.warnings)
 
 
 def _said(text: str, problems: list[str]) -> bool:

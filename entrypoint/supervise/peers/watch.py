@@ -196,7 +196,7 @@ class Poller:
 
 def ask(peer: Peer, timeout: float = TIMEOUT) -> Answer:
     """Ask a peer's health endpoint for its status once."""
-    from entrypoint.commands.status import get
+    from entrypoint.supervise.status.client import get
 
     try:
         code, status = get(peer.url, "/status", timeout)

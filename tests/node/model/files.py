@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.commands.demo.model import CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG
-from entrypoint.node.model import directory
+from entrypoint.prepare import model_view
 
 BOS = 151329
 SHARDS = tuple(f"model-{n:05d}-of-00003.safetensors" for n in (1, 2, 3))
@@ -47,6 +47,6 @@ def snapshot(path: Path) -> dict[str, tuple[bytes, int, int]]:
     }
 
 
-def prepare(source: Path, view: Path, bos: int = BOS) -> directory.PrepareResult:
+def prepare(source: Path, view: Path, bos: int = BOS) -> model_view.PrepareResult:
     """The corrected view of `source` at `view`."""
-    return directory.prepare(str(source), view, bos_token_id=bos)
+    return model_view.prepare(str(source), view, bos_token_id=bos)

@@ -10,6 +10,7 @@ import pytest
 
 from entrypoint.errors import ExitCode, ModelError
 from entrypoint.node.model import directory
+from entrypoint.prepare import model_view
 from tests.node.model.files import SHARDS, model_directory, shard
 
 INDEX = "model.safetensors.index.json"
@@ -151,7 +152,7 @@ def test_each_defect_is_one_line_and_exit_66(tmp_path: Path, name: str) -> None:
     assert str(source) in problem
     assert directory.read_facts(str(source), weights=True).error == problem
     with pytest.raises(ModelError) as caught:
-        directory.prepare(str(source), tmp_path / "run/model/x", bos_token_id=1, weights=True)
+        model_view.prepare(str(source), tmp_path / "run/model/x", bos_token_id=1, weights=True)
     assert str(caught.value) == problem
     assert caught.value.exit_code == ExitCode.MODEL
     assert not (tmp_path / "run").exists()

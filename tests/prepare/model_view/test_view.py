@@ -18,7 +18,7 @@ def test_the_view_links_everything_and_corrects_one_file(source: Path, view: Pat
     (source / "sub/extra.txt").write_text("below")
     before = snapshot(source)
     result = prepare(source, view)
-    assert result == directory.PrepareResult(str(view), changed=True, is_view=True)
+    assert result == model_view.PrepareResult(str(view), changed=True, is_view=True)
     assert {p.name for p in view.iterdir()} == {p.name for p in source.iterdir()}
     for path in view.iterdir():
         if path.name == "generation_config.json":
@@ -61,7 +61,7 @@ def test_a_missing_generation_config_is_made(source: Path, view: Path) -> None:
 
 def test_nothing_to_correct(source: Path, view: Path) -> None:
     (source / "generation_config.json").write_text(json.dumps({"bos_token_id": 7}))
-    unforced = directory.prepare(str(source), view, bos_token_id=BOS, force_view=False)
+    unforced = model_view.prepare(str(source), view, bos_token_id=BOS, force_view=False)
     assert (unforced.path, unforced.is_view, view.exists()) == (str(source), False, False)
     assert prepare(source, view).is_view
     assert all(path.is_symlink() for path in view.iterdir())
@@ -157,11 +157,11 @@ def test_odd_file_names(source: Path, view: Path) -> None:
     ],
 )
 def test_the_view_never_leaves_the_run_directory(name: str, expected: str) -> None:
-    assert directory.view_path("/run/x", name) == Path("/run/x/model") / expected
+    assert model_view.view_path("/run/x", name) == Path("/run/x/model") / expected
 
 
 def test_overlong_names_keep_apart() -> None:
-    one, other = (directory.view_path("/r", "é" * 300 + end).name for end in "ab")
+    one, other = (model_view.view_path("/r", "é" * 300 + end).name for end in "ab")
     assert one != other
     assert len(one.encode()) <= 200
 
@@ -202,7 +202,7 @@ def test_a_run_directory_that_cannot_be_written(source: Path, tmp_path: Path) ->
 def test_a_run_directory_inside_the_model_is_refused(source: Path) -> None:
     before = snapshot(source)
     with pytest.raises(CannotWriteError, match="set GLM47_RUN_DIR to a directory outside GLM47_MODEL_PATH"):
-        prepare(source, directory.view_path(source / "run", "glm-4.7"))
+        prepare(source, model_view.view_path(source / "run", "glm-4.7"))
     assert snapshot(source) == before and not (source / "run").exists()
 
 

@@ -1,0 +1,27 @@
+"""Asking a runner's health endpoint: what `status`, `probe` and the runners of other nodes do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.parse
+from typing import Any
+
+TIMEOUT = 5.0
+"""Seconds."""
+
+
+def get(url: str, path: str, timeout: float = TIMEOUT) -> tuple[int, dict[str, Any]]:
+    """GET `path` of a health endpoint: status code and JSON body. OSError when nobody answers."""
+    # http.client instead of httpx: container engines start `probe` every few seconds.
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = json.loads(response.read())
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"not a health endpoint: {error}") from None
+    finally:
+        connection.close()
+    return response.status, body if isinstance(body, dict) else {}
