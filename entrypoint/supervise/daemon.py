@@ -26,6 +26,7 @@ from entrypoint.supervise import process_tree
 from entrypoint.supervise.discovery.file_store import Keeper
 from entrypoint.supervise.discovery.lists import Lists
 from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.looks import Finding
 from entrypoint.supervise.lifecycle.states import (
     Action,
     Dead,
@@ -45,7 +46,7 @@ from entrypoint.supervise.status import report
 from entrypoint.supervise.supervisord import polling
 from entrypoint.supervise.supervisord.child import Child, SpawnError, exit_code, group_config
 from entrypoint.supervise.supervisord.options import DaemonOptions
-from entrypoint.supervise.watchdog.hang_looks import Engine, Finding, HangLookout
+from entrypoint.supervise.watchdog.hang_looks import Engine, HangLookout
 from entrypoint.supervise.watchdog.vital import Lookout
 
 if TYPE_CHECKING:

@@ -37,8 +37,8 @@ from entrypoint.supervise.lifecycle.states import (
 from entrypoint.supervise.lifecycle.stopping import StopPlan
 
 if TYPE_CHECKING:
-    from entrypoint.supervise.peers.watch import PeerWatch
-    from entrypoint.supervise.watchdog.hang_looks import Finding
+    from entrypoint.supervise.lifecycle.looks import Finding
+    from entrypoint.supervise.lifecycle.peer_watch import PeerWatch
 
 RESTART_RESET = 60.0
 """A server that stayed ready this long starts counting its restarts anew."""

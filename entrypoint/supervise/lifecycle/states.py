@@ -9,7 +9,7 @@ from enum import Enum
 from entrypoint.errors import ExitCode
 from entrypoint.plan.types import Gate, Process
 from entrypoint.supervise.lifecycle.endings import Ending
-from entrypoint.supervise.watchdog.hang import Requests, Stuck
+from entrypoint.supervise.lifecycle.looks import Requests, Stuck
 
 
 class State(str, Enum):

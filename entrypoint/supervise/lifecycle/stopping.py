@@ -13,7 +13,7 @@ from entrypoint.plan.stop_budget import DRAIN_DELAY, Budget
 from entrypoint.plan.types import Plan
 
 if TYPE_CHECKING:
-    from entrypoint.supervise.peers.watch import PeerWatch
+    from entrypoint.supervise.lifecycle.peer_watch import PeerWatch
 
 
 @dataclass

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 
 from entrypoint.plan.types import JobPlan
 from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.peer_watch import Answer, PeerWatch
 from entrypoint.supervise.lifecycle.states import Action, Verdict
-from entrypoint.supervise.peers.watch import Answer, PeerWatch, Poller
+from entrypoint.supervise.peers.poller import Poller
 
 PEER_LOST_BUDGET = 8.0
 """Seconds for the stop once a peer is lost: the ranks that are left hang in a collective."""

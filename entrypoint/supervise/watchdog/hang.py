@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from entrypoint.supervise.lifecycle.looks import Requests, Stuck
+
 INTERVAL = 2.0
 """Seconds between two looks."""
 STOPPED, ASLEEP = "T", "SD"
@@ -57,17 +59,6 @@ class Thread:
 
 
 @dataclass(frozen=True)
-class Requests:
-    """What the worker says of its requests."""
-
-    in_flight: float
-    begun: float
-    """Requests that ever came."""
-    answered: float
-    """Bytes of answers that it ever gave."""
-
-
-@dataclass(frozen=True)
 class Look:
     """What was seen at one time."""
 
@@ -80,22 +71,6 @@ class Look:
     None: not looked at."""
     batches: int = 0
     """Lines so far in which the engine says that it has begun a batch."""
-
-
-@dataclass(frozen=True)
-class Stuck:
-    """An engine that does not get on."""
-
-    title: str
-    """The process that shows it."""
-    pid: int
-    doing: str
-    """What that one does instead, after `it`."""
-    seconds: float
-    """For how long, at least."""
-
-    def __str__(self) -> str:
-        return f"its process {self.title} (pid {self.pid}) {self.doing}, for {self.seconds:.0f} s"
 
 
 @dataclass

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from entrypoint.plan.types import HangWatch
 from entrypoint.supervise import process_tree
+from entrypoint.supervise.lifecycle.looks import Finding, Requests
 from entrypoint.supervise.probes.asking import samples
-from entrypoint.supervise.watchdog.hang import INTERVAL, Detector, Look, Requests, Stuck, Thread
+from entrypoint.supervise.watchdog.hang import INTERVAL, Detector, Look, Thread
 from entrypoint.supervise.watchdog.vital import Tree, for_new_ones
 
 if TYPE_CHECKING:
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 TIMEOUT = 1.5
 """Seconds that the page of metrics may take: shorter than the time between two looks."""
 TICK = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one look found."""
-
-    stuck: Stuck | None
-    requests: Requests | None
-    suspects: bool
-    """Requests wait unanswered: lines of its log that tell of batches are wanted."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import pytest
 
 from entrypoint.plan.types import JobPlan, Peer
 from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.peer_watch import REFUSED_AFTER, SILENT_AFTER, Answer, PeerWatch
 from entrypoint.supervise.lifecycle.states import Action, Signal, Verdict
-from entrypoint.supervise.peers.watch import REFUSED_AFTER, SILENT_AFTER, Answer, PeerWatch
 from tests.support.plans import plan, process
 
 LEADER = Peer("n1", "decode worker 0 rank 0", "http://n1:1")

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint.supervise.watchdog.hang import INTERVAL, Detector, Look, Requests, Stuck, Thread, doing_of
+from entrypoint.supervise.lifecycle.looks import Requests, Stuck
+from entrypoint.supervise.watchdog.hang import INTERVAL, Detector, Look, Thread, doing_of
 from entrypoint.supervise.watchdog.hang_looks import helpers, read_thread
 from tests.support.runner import until
 
