@@ -37,3 +37,9 @@ def older(version: str | None, than: str) -> bool | None:
     if limit is None:
         raise ValueError(than)
     return None if own is None else own < limit
+
+
+def newer(version: str | None, than: str) -> bool:
+    """Whether `version` is known to come after `than`."""
+    own, limit = key(version) if version is not None else None, key(than)
+    return own is not None and limit is not None and own > limit

@@ -11,6 +11,7 @@ from entrypoint.errors import ConfigError
 from entrypoint.node.facts import Facts
 from entrypoint.node.placement import WORKER_ROLES, Placement
 from entrypoint.plan import file_edits as edits
+from entrypoint.plan import releases
 from entrypoint.plan.context import Context, Notebook, Part
 from entrypoint.plan.deployment import decide
 from entrypoint.plan.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
@@ -37,6 +38,9 @@ def build_plan(
     book = Notebook(list(placement.problems), list(placement.unmet), list(placement.warnings))
     if placement.job is not None:
         book.warnings += placement.job.topology.warnings
+    engine = facts.engine
+    installed = {"sglang": engine.sglang, "dynamo": engine.dynamo, "flashinfer": engine.flashinfer}
+    book.warnings += releases.unlooked_at(installed)
     ctx = decide(settings, placement, facts, native, book)
     uses_model = bool(set(ctx.roles) & {*WORKER_ROLES, "frontend"})
     cwd = mocker.directory(ctx) if settings.engine == "mocker" and uses_model else None
@@ -138,7 +142,7 @@ def _engine_found(ctx: Context, processes: tuple[Process, ...]) -> None:
             f"cannot use GLM47_PYTHON: {engine.python}: it has no dynamo; name one that has"
         )
     if engine.dynamo is None:
-        ctx.book.notes.append("the installed Dynamo is not known: planned for 0.8.1")
+        ctx.book.notes.append(f"the installed Dynamo is not known: planned for {releases.PINNED['dynamo']}")
     needs_sglang = ctx.settings.engine == "sglang" and bool(ctx.worker_roles)
     if needs_sglang and engine.dynamo is not None and engine.sglang is None:
         ctx.book.unmet.append(

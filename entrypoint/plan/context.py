@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from entrypoint.node.facts import Facts
 from entrypoint.node.placement import WORKER_ROLES, Placement
-from entrypoint.node.versions import older
 from entrypoint.plan.endpoint import ANY, ANY6, LOOPBACK
+from entrypoint.plan.releases import Fact
 from entrypoint.plan.roles.endpoints import Api
 from entrypoint.plan.stop_budget import Shares
 from entrypoint.plan.types import Endpoint, Gate, Process
@@ -87,9 +87,9 @@ class Context:
         own = tuple(r for r in ("etcd", "nats") if r in self.roles)
         return own + tuple(g.name for g in self.gates)
 
-    def dynamo_older(self, than: str) -> bool:
-        """Whether the installed Dynamo comes before `than`; an unknown one counts as 0.8.1."""
-        return older(self.facts.engine.dynamo or "0.8.1", than) is not False
+    def has(self, fact: Fact) -> bool:
+        """Whether `fact` holds for what is installed; where that is not known, for the pinned release."""
+        return fact.holds_here(getattr(self.facts.engine, fact.package))
 
     def add(self, env: dict[str, str], name: str, value: str) -> str:
         """Add a variable unless the container's environment has it; returns the value in force."""

@@ -11,6 +11,7 @@ from entrypoint.node.placement import ROLE_ORDER, WORKER_ROLES, Placement
 from entrypoint.plan import file_edits
 from entrypoint.plan.context import Context, Notebook
 from entrypoint.plan.endpoint import ANY6, LOOPBACK, bracketed
+from entrypoint.plan.releases import MOCKER_NEEDS_NATS
 from entrypoint.plan.roles import endpoints, engine_env, frontend, mocker, servers
 from entrypoint.plan.stop_budget import shares
 from entrypoint.plan.types import Gate, StoreProbe
@@ -126,7 +127,7 @@ def _discovery(
 def _needs_nats(ctx: Context) -> bool:
     if ctx.native.get("DYN_REQUEST_PLANE") == "nats" or "NATS_SERVER" in ctx.native:
         return True
-    if ctx.settings.engine == "mocker" and ctx.worker_roles and ctx.dynamo_older("1.3"):
+    if ctx.settings.engine == "mocker" and ctx.worker_roles and ctx.has(MOCKER_NEEDS_NATS):
         ctx.book.notes.append("NATS is needed: the mocker of Dynamo before 1.3 needs it")
         return True
     return "frontend" in ctx.roles and frontend.uses_kv_events(ctx)

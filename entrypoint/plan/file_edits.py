@@ -5,18 +5,16 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from entrypoint.node.facts import Facts
-from entrypoint.node.versions import older
 from entrypoint.plan.context import Context
 from entrypoint.plan.engine.moe_runner import CUTLASS
 from entrypoint.plan.engine.parallelism import padded_width, width_per_rank
+from entrypoint.plan.releases import NAMES_ROUTING
 from entrypoint.plan.roles import engine_env, worker, worker_checks
 from entrypoint.plan.types import FileEdit, FlashInfer, Process, SourcePatch
 
 MODELOPT = "srt/layers/quantization/modelopt_quant.py"
 GLM4_MOE = "srt/models/glm4_moe.py"
 """Inside the sglang package."""
-FIRST_TO_ROUTE = "0.5.8"
-"""The first SGLang release whose GLM experts name their routing method."""
 
 
 def needs_view(facts: Facts) -> bool:
@@ -48,7 +46,7 @@ def file_edits(ctx: Context) -> tuple[FileEdit, ...]:
                 mode=s.modelopt_patch,
             )
         )
-        if s.modelopt_patch == "pad" and older(ctx.facts.engine.sglang, FIRST_TO_ROUTE):
+        if s.modelopt_patch == "pad" and NAMES_ROUTING.holds(ctx.facts.engine.sglang) is False:
             made.append(
                 FileEdit(
                     "glm4_moe_routing",

@@ -10,6 +10,7 @@ import pytest
 from entrypoint.errors import ConfigError
 from entrypoint.node.facts import Facts
 from entrypoint.node.model import quantization
+from entrypoint.plan.releases import FP8_TO_FP4
 from tests.plan.deployments import HEAD, IMAGE, MODEL, Container, build
 
 NVFP4 = {"quant_algo": "NVFP4", "kv_cache_quant_algo": "FP8", "group_size": 16}
@@ -96,8 +97,9 @@ def test_the_option_must_go_with_the_model(asked: str, model: str, taken: bool, 
     [(None, False), ("0.5.6.post2", False), ("0.5.17", False), ("0.5.18", True), ("0.5.23", True)],
 )
 def test_newer_releases_make_nvfp4_of_fp8(sglang: str | None, taken: bool) -> None:
-    assert quantization.refused("modelopt_fp4", "fp8", sglang) is not taken
-    assert quantization.refused("modelopt_fp4", "compressed-tensors", sglang)
+    known = FP8_TO_FP4.holds(sglang) is True
+    assert quantization.refused("modelopt_fp4", "fp8", fp8_to_fp4=known) is not taken
+    assert quantization.refused("modelopt_fp4", "compressed-tensors", fp8_to_fp4=known)
 
 
 def test_nothing_is_said_of_a_model_that_was_not_read() -> None:

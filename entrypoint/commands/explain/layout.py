@@ -10,6 +10,7 @@ from entrypoint.node import facts
 from entrypoint.node.facts import ModelFacts
 from entrypoint.plan.engine import kv_layouts, parallelism
 from entrypoint.plan.engine.kv_layouts import Verdict
+from entrypoint.plan.releases import PINNED
 from entrypoint.settings.load import load
 
 COUNTS = 4
@@ -23,7 +24,7 @@ def explain(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
     return table(
         found.model,
         backend=settings.transfer_backend,
-        sglang=found.engine.sglang or kv_layouts.PINNED,
+        sglang=found.engine.sglang or PINNED["sglang"],
         code=found.engine.transfer_code,
         gpus_per_node=settings.gpus_per_node,
         nodes=nodes,

@@ -12,18 +12,17 @@ from pathlib import Path
 
 from entrypoint.node import facts
 from entrypoint.node.facts import ModelFacts
-from entrypoint.node.versions import older
 from entrypoint.plan.engine import moe_runner, parallelism
+from entrypoint.plan.releases import ASSERTS_W2_SCALES, ROUNDS_TRTLLM_WIDTH
 from entrypoint.settings.load import load
 
 TRTLLM_ROWS = 128
 """What flashinfer_trtllm's width is rounded up to by SGLang 0.5.8 to 0.5.22."""
-_FIRST_TO_ROUND, _FIRST_NOT_TO = "0.5.8", "0.5.23"
 
 
 def trtllm_width(width: int, sglang: str | None) -> int:
     """The width that `flashinfer_trtllm` works on for a rank's `width` (the widest of the ranks)."""
-    if older(sglang, _FIRST_TO_ROUND) is False and older(sglang, _FIRST_NOT_TO):
+    if ROUNDS_TRTLLM_WIDTH.holds(sglang):
         return -(-width // TRTLLM_ROWS) * TRTLLM_ROWS
     return parallelism.padded_width(width)
 
@@ -69,7 +68,7 @@ def table(
                 str(width),
                 str(padded),
                 _percent(padded, width),
-                _needs(width, padded, older(sglang, _FIRST_TO_ROUND) is not False),
+                _needs(width, padded, ASSERTS_W2_SCALES.holds(sglang) is not False),
                 "no" if fault else _trtllm(width, sglang),
             )
         )

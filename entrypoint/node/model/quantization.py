@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from entrypoint.node.versions import older
-
 NONE = "none"
 """A model that is not quantized; as an option: it is left out, and SGLang takes what the model says."""
 MADE_BEFORE = ("modelopt", "modelopt_fp4", "modelopt_fp8", "compressed-tensors", "w4afp8", "petit_nvfp4")
@@ -24,8 +22,6 @@ TAKEN = {
     "petit_nvfp4": ("modelopt", "modelopt_fp4"),
 }
 """Other checkpoints that an option takes, on every release."""
-FIRST_FP8_TO_FP4 = "0.5.18"
-"""From it on modelopt_fp4 also takes FP8 checkpoints, and quantizes their experts anew."""
 
 
 def of_model(config: Mapping[str, Any], modelopt: Mapping[str, Any] | None) -> str:
@@ -63,14 +59,14 @@ def _modelopt(settings: Mapping[str, Any]) -> str:
     return "modelopt_fp4" if "FP4" in algorithm else "modelopt_fp8" if "FP8" in algorithm else "modelopt"
 
 
-def refused(option: str, model: str, sglang: str | None) -> bool:
-    """Whether SGLang, of the release `sglang` (None: not known), does not serve `model` with `option`."""
+def refused(option: str, model: str, *, fp8_to_fp4: bool) -> bool:
+    """Whether SGLang does not serve `model` with `option`; `fp8_to_fp4`: it is a release that does that."""
     option = option.lower()
     if option in (NONE, model) or option not in CHECKED:
         return False
     if model == NONE:
         return option in MADE_BEFORE
-    if option == "modelopt_fp4" and model == "fp8" and older(sglang, FIRST_FP8_TO_FP4) is False:
+    if option == "modelopt_fp4" and model == "fp8" and fp8_to_fp4:
         return False
     # A mixed checkpoint has names of its own in newer releases.
     return model not in TAKEN.get(option, ()) and not (model == "w4afp8" and option.startswith("modelopt"))

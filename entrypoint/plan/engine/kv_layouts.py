@@ -15,8 +15,6 @@ from entrypoint.node.versions import older
 from entrypoint.plan.engine.kv_layout_table import CODE, SPANS
 from entrypoint.plan.types import KvLayout
 
-PINNED = "0.5.6.post2"
-"""The release of the image's default base: what is planned for when none is installed."""
 REMARKS = {
     "wrong": "KV heads land in wrong places: wrong answers",
     "early": "decode goes on before every prefill rank has sent: wrong answers under load",

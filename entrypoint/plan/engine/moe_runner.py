@@ -1,30 +1,22 @@
-"""Which MoE runner serves GLM-4.7-NVFP4 rightly on the installed SGLang and FlashInfer.
-
-- SGLang before 0.5.8: `glm4_moe.py` passes no `routing_method_type`, on which `FlashInferFP4MoE.forward`
-  asserts, so `flashinfer_trtllm` cannot serve one token.
-- FlashInfer before 0.6.2: its routing gives garbage for GLM (FlashInfer 2313, 2485). SGLang 0.5.8 pins 0.6.1.
-- SGLang 0.5.9 and later pin 0.6.3 or newer: right.
-"""
+"""Which MoE runner serves GLM-4.7-NVFP4 rightly on the installed SGLang and FlashInfer (`releases`). Pure."""
 
 from __future__ import annotations
 
-from entrypoint.node.versions import older
+from entrypoint.plan.releases import NAMES_ROUTING, PINS_RIGHT_FLASHINFER, ROUTES_GLM
 
 TRTLLM = "flashinfer_trtllm"
 CUTLASS = "flashinfer_cutlass"
 
-_FIRST_SGLANG = "0.5.8"
-_FIRST_FLASHINFER = "0.6.2"
-_FIRST_SGLANG_THAT_PINS_IT = "0.5.9"
-
 
 def trtllm_fault(sglang: str | None, flashinfer: str | None) -> str | None:
     """Why `flashinfer_trtllm` is known to be wrong on this pair; None when it is right or not known."""
-    if older(sglang, _FIRST_SGLANG):
-        return f"sglang {sglang} gives flashinfer_trtllm no routing method for GLM ({_FIRST_SGLANG} does)"
-    if older(flashinfer, _FIRST_FLASHINFER):
-        return f"flashinfer {flashinfer} routes GLM wrongly: garbage answers (right from {_FIRST_FLASHINFER})"
-    if flashinfer is None and older(sglang, _FIRST_SGLANG_THAT_PINS_IT):
+    if NAMES_ROUTING.holds(sglang) is False:
+        return (
+            f"sglang {sglang} gives flashinfer_trtllm no routing method for GLM ({NAMES_ROUTING.since} does)"
+        )
+    if ROUTES_GLM.holds(flashinfer) is False:
+        return f"flashinfer {flashinfer} routes GLM wrongly: garbage answers (right from {ROUTES_GLM.since})"
+    if flashinfer is None and PINS_RIGHT_FLASHINFER.holds(sglang) is False:
         return f"sglang {sglang} pins flashinfer 0.6.1, which routes GLM wrongly: garbage answers"
     return None
 

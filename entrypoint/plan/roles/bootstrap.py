@@ -11,15 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from entrypoint.node.network import is_loopback
-from entrypoint.node.versions import older
 from entrypoint.plan import arguments
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import ANY, ANY6, LOOPBACK, bracketed
+from entrypoint.plan.releases import ANNOUNCES_IPV6, RANKS_OVER_IPV6, TITLES
 
 VARIABLES = ("SGLANG_HOST_IP", "HOST_IP")
 """Where SGLang takes its own address from; the first that is set."""
-FIRST_SGLANG_IPV6, FIRST_DYNAMO_IPV6 = "0.5.10", "0.9.0"
-"""Before them SGLang's ranks cannot listen on an IPv6 address, and Dynamo announces it without brackets."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,12 @@ def check(ctx: Context, role: str, given: arguments.Options, nnodes: int) -> Non
     for address in dict.fromkeys((here, told)):
         if ":" not in address.host:
             continue
-        for name, version, first in (
-            ("sglang", engine.sglang, FIRST_SGLANG_IPV6),
-            ("Dynamo", engine.dynamo, FIRST_DYNAMO_IPV6),
-        ):
-            if older(version, first):
+        for fact, version in ((RANKS_OVER_IPV6, engine.sglang), (ANNOUNCES_IPV6, engine.dynamo)):
+            if fact.holds(version) is False:
                 ctx.book.problems.append(
-                    f"cannot use {address.source}: {address.host}: {role} workers of {name} {version} "
-                    f"cannot be reached over IPv6 ({first} can); name an interface or address of IPv4"
+                    f"cannot use {address.source}: {address.host}: {role} workers of "
+                    f"{TITLES[fact.package]} {version} cannot be reached over IPv6 ({fact.since} can); "
+                    "name an interface or address of IPv4"
                 )
     chosen = given.get("--host")
     if role != "prefill" or chosen is None or not chosen.source:

@@ -8,6 +8,7 @@ from entrypoint.node.facts import NO_PROXY_VARIABLES
 from entrypoint.plan import own_questions
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import LOOPBACK
+from entrypoint.plan.releases import MARKS_LOG_LINES, STORE_KV
 from entrypoint.plan.roles import bootstrap
 
 CACHES = {
@@ -74,9 +75,9 @@ def no_proxy(ctx: Context) -> dict[str, str]:
 def mark_questions(ctx: Context, env: dict[str, str], *, engine: bool) -> None:
     """Have Dynamo's servers show which lines of their logs are about the runner's own questions.
 
-    0.8.1, 0.9.1 and 1.0.2 do without being told. `engine`: the process runs SGLang.
+    `engine`: the process runs SGLang.
     """
-    if ctx.dynamo_older("1.1") or "DYN_LOGGING_CONFIG_PATH" in ctx.native:
+    if ctx.has(MARKS_LOG_LINES) or "DYN_LOGGING_CONFIG_PATH" in ctx.native:
         return
     if (value := own_questions.log_filter(ctx.native.get("DYN_LOG"), engine)) is not None:
         env["DYN_LOG"] = value
@@ -89,7 +90,7 @@ def file_store(ctx: Context) -> str:
 
 def store_variable(ctx: Context) -> str:
     """Dynamo's variable for the store: renamed in 1.0."""
-    return "DYN_STORE_KV" if ctx.dynamo_older("1.0") else "DYN_DISCOVERY_BACKEND"
+    return "DYN_STORE_KV" if ctx.has(STORE_KV) else "DYN_DISCOVERY_BACKEND"
 
 
 def cache(ctx: Context) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from entrypoint.plan import arguments
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.endpoint import bracketed
+from entrypoint.plan.releases import ALWAYS_DISAGGREGATES, KV_EVENTS, MOCKER_NEEDS_NATS
 from entrypoint.plan.roles import engine_env
 from entrypoint.plan.roles.endpoints import EXTRA
 from entrypoint.plan.types import Criticality, Drain, FrontendProbe, Process, StoreProbe
@@ -30,7 +31,7 @@ def options(ctx: Context) -> arguments.Options:
         words.append(("--http-port", str(ctx.api.frontend.number)))
     if "DYN_ROUTER_MODE" not in ctx.native:
         words.append(("--router-mode", s.router_mode))
-    if ctx.prefill_workers:
+    if ctx.prefill_workers and not ctx.has(ALWAYS_DISAGGREGATES):
         words.append("--enforce-disagg")
     plan = arguments.planned(*words)
     try:
@@ -47,8 +48,8 @@ def kv_router(ctx: Context) -> bool:
 
 
 def events_names(ctx: Context) -> tuple[str, str]:
-    """(variable, flag) that turn the router's KV events on and off: renamed in Dynamo 1.0."""
-    if ctx.dynamo_older("1.0"):
+    """(variable, flag) that turn the router's KV events on and off."""
+    if ctx.has(KV_EVENTS):
         return "DYN_KV_EVENTS", "--kv-events"
     return "DYN_ROUTER_USE_KV_EVENTS", "--router-kv-events"
 
@@ -91,7 +92,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             warmup=s.warmup,
             workers_port=None if ctx.one_machine else s.health_port,
             layouts=ctx.prefill_workers > 0 and s.engine == "sglang" and not s.allow_wrong_layout,
-            settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.dynamo_older("1.3") else SETTLE,
+            settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.has(MOCKER_NEEDS_NATS) else SETTLE,
             patience=PATIENCE[s.engine],
             store=store,
         ),

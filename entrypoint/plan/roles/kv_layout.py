@@ -12,6 +12,7 @@ from entrypoint.plan import arguments
 from entrypoint.plan.context import Context, Notebook
 from entrypoint.plan.engine import kv_layouts
 from entrypoint.plan.engine.kv_layouts import Verdict
+from entrypoint.plan.releases import PINNED
 from entrypoint.plan.roles import sglang, worker, worker_checks
 from entrypoint.plan.types import KvLayout
 from entrypoint.settings.schema import Settings
@@ -35,7 +36,7 @@ def layout_of(ctx: Context, role: str, given: arguments.Options) -> KvLayout:
         transfer_backend=backend,
         kv_cache_dtype=given.value("--kv-cache-dtype") or ctx.settings.kv_cache_dtype,
         page_size=None if page is None else numbers.get("--page-size", 1, "page_size"),
-        sglang=ctx.facts.engine.sglang or kv_layouts.PINNED,
+        sglang=ctx.facts.engine.sglang or PINNED["sglang"],
         transfer_code=ctx.facts.engine.transfer_code.get(backend),
     )
 

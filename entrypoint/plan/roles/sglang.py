@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from entrypoint.node.versions import older
 from entrypoint.plan import arguments
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import bracketed
 from entrypoint.plan.engine import moe_runner
+from entrypoint.plan.releases import TAKES_ROUND_ROBIN
 from entrypoint.plan.roles import bootstrap
 
 UNQUANTIZED = "none"
@@ -29,11 +29,6 @@ def tp_of(ctx: Context, role: str) -> tuple[int, str]:
     if s.tp is not None:
         return s.tp, "GLM47_TP"
     return max(1, s.gpus_per_node * ctx.placement.nnodes // len(ctx.worker_roles)), "GLM47_TP"
-
-
-def knows_round_robin(ctx: Context) -> bool:
-    """From 0.5.8 SGLang only warns of `--prefill-round-robin-balance`, and later it is gone."""
-    return older(ctx.facts.engine.sglang, "0.5.8") is not False
 
 
 def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
@@ -71,7 +66,7 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
             ("--disaggregation-bootstrap-port", str(s.bootstrap_port)),
             ("--disaggregation-transfer-backend", s.transfer_backend),
         ]
-    if role == "decode" and s.prefill_round_robin and knows_round_robin(ctx):
+    if role == "decode" and s.prefill_round_robin and ctx.has(TAKES_ROUND_ROBIN):
         words.append("--prefill-round-robin-balance")
     if place.nnodes > 1:
         # One node needs none of these, and Dynamo announces the prefill bootstrap server at the leader's

@@ -8,6 +8,7 @@ from entrypoint.errors import ConfigError
 from entrypoint.plan import arguments
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.endpoint import ANY
+from entrypoint.plan.releases import HEALTH_BY_ENDPOINT
 from entrypoint.plan.roles import bootstrap, endpoints, engine_env, mocker, servers, sglang, worker_checks
 from entrypoint.plan.stop_budget import JOB_LEADER_HOLD, LOADING_GRACE, worker_delay
 from entrypoint.plan.types import (
@@ -128,8 +129,8 @@ def _part(ctx: Context, role: str, index: int, given: arguments.Options, cwd: st
             env["SGLANG_HOST_IP"] = bootstrap.announced(ctx, given, nnodes).host
     if rank.leader or not mock:
         ctx.add(env, "DYN_SYSTEM_PORT", str(system))
-    if rank.leader and ctx.dynamo_older("1.3"):
-        # Without it /health and /live of these releases stay 503 for ever.
+    if rank.leader and ctx.has(HEALTH_BY_ENDPOINT):
+        # Without it /health and /live stay 503 for ever.
         ctx.add(env, "DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS", '["generate"]')
     server = Endpoint("system", system, ctx.add(env, "DYN_SYSTEM_HOST", ctx.bind), role, setting)
     ready = _probe(ctx, rank, f"{server.url}/health")

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from entrypoint.node.model import quantization
-from entrypoint.node.versions import older
 from entrypoint.plan import arguments
 from entrypoint.plan.context import Context
 from entrypoint.plan.engine import moe_runner, parallelism
+from entrypoint.plan.releases import (
+    ASSERTS_W2_SCALES,
+    FP8_TO_FP4,
+    MIXES_EXPERT_SCALES,
+    PINNED,
+    TAKES_ROUND_ROBIN,
+)
 from entrypoint.plan.roles import sglang
 
-LAST_WITHOUT_EP = "0.5.6.post2"
-"""The last SGLang release in which expert parallelism with NVFP4 is known to fail on the default runners."""
-FIRST_WITHOUT_SCALE_CHECK = "0.5.8"
-"""Before it, sglang asserts that w2's scales divide by 16, which GLM-4.7's do at no TP (docs/patches.md)."""
 SPLIT_FLAGS = {"tp": "--tp-size", "dp": "--dp-size", "ep": "--ep-size"}
 
 
@@ -87,10 +89,10 @@ def check(ctx: Context, role: str, given: arguments.Options) -> None:
     if nvfp4:
         _padding(ctx, role, split)
     balanced = given.get("--prefill-round-robin-balance") is not None
-    if role == "decode" and split.dp > 1 and sglang.knows_round_robin(ctx) and not balanced:
+    if role == "decode" and split.dp > 1 and ctx.has(TAKES_ROUND_ROBIN) and not balanced:
         ctx.book.problems.append(
-            "cannot use GLM47_PREFILL_ROUND_ROBIN: false: sglang before 0.5.8 needs it on decode workers "
-            f"of DP {split.dp}; set it to true, or GLM47_DP to 1"
+            f"cannot use GLM47_PREFILL_ROUND_ROBIN: false: sglang before {TAKES_ROUND_ROBIN.until} "
+            f"needs it on decode workers of DP {split.dp}; set it to true, or GLM47_DP to 1"
         )
     room = split.nnodes * split.gpus_per_node
     if split.gpus < room and len(ctx.worker_roles) == 1:
@@ -159,7 +161,8 @@ def check_placement(ctx: Context, given: arguments.Options) -> None:
 
 def _quantization(ctx: Context, given: arguments.Options, numbers: Numbers) -> None:
     model, asked = ctx.facts.model.quantization, given.value("--quantization")
-    if model is None or asked is None or not quantization.refused(asked, model, ctx.facts.engine.sglang):
+    known = FP8_TO_FP4.holds(ctx.facts.engine.sglang) is True
+    if model is None or asked is None or not quantization.refused(asked, model, fp8_to_fp4=known):
         return
     found = "not quantized" if model == quantization.NONE else f"quantized with {model}"
     problem = (
@@ -194,12 +197,12 @@ def _runner(
 
 
 def _experts(ctx: Context, label: str, runner: str, split: parallelism.Split) -> None:
-    version = ctx.facts.engine.sglang or LAST_WITHOUT_EP
+    version = ctx.facts.engine.sglang or PINNED["sglang"]
     if runner == moe_runner.CUTLASS and split.ep != split.tp:
         ctx.book.problems.append(
             f"cannot use {label}: {split.ep}: {runner} takes EP 1 or EP equal to TP only; use 1 or {split.tp}"
         )
-    elif older(LAST_WITHOUT_EP, version):
+    elif MIXES_EXPERT_SCALES.holds(version) is False:
         return
     elif runner not in (moe_runner.CUTLASS, moe_runner.TRTLLM):
         ctx.book.problems.append(
@@ -216,7 +219,7 @@ def _experts(ctx: Context, label: str, runner: str, split: parallelism.Split) ->
 def _padding(ctx: Context, role: str, split: parallelism.Split) -> None:
     s = ctx.settings
     version = ctx.facts.engine.sglang
-    if s.modelopt_patch != "pad" and older(version, FIRST_WITHOUT_SCALE_CHECK):
+    if s.modelopt_patch != "pad" and ASSERTS_W2_SCALES.holds(version):
         text = f"sglang {version} stops at every TP while it loads the experts"
         if s.allow_wrong_padding:
             ctx.book.warnings.append(f"GLM47_MODELOPT_PATCH={s.modelopt_patch}: {text}")

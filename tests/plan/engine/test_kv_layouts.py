@@ -8,6 +8,7 @@ from entrypoint.node.engine import transfer_code
 from entrypoint.plan.engine import kv_layouts
 from entrypoint.plan.engine.kv_layout_table import CODE, SPANS
 from entrypoint.plan.engine.kv_layouts import judge
+from entrypoint.plan.releases import PINNED
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_a_release_with_code_that_is_known_counts_as_the_one_that_has_it() -> No
 
 def test_the_spans_of_the_table_leave_no_gap() -> None:
     for spans in SPANS.values():
-        assert spans[0][0] == kv_layouts.PINNED
+        assert spans[0][0] == PINNED["sglang"]
         assert {last for _, last, _ in spans[-1:]} == {"0.5.23"}
         assert all(set(results) == set(spans[0][2]) for _, _, results in spans)
 

@@ -1,0 +1,165 @@
+"""What releases of SGLang, Dynamo and FlashInfer do differently, as far as the runner must know it. Pure.
+
+One named fact each, with the span of releases that it holds for and how it is known. A release that is newer
+than all that were looked at is planned for as the newest of them, with one warning (`unlooked_at`). Evidence
+begins with `wheel` where test_release_facts.py reads the releases on both sides of each end, with `ran` where
+the releases were run, and with `told` where others say so. Which layouts of prefill and decode workers fit
+together has a table of its own, `kv_layout_table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from entrypoint.node.versions import newer, older
+
+PINNED: Mapping[str, str] = {"sglang": "0.5.6.post2", "dynamo": "0.8.1", "flashinfer": "0.5.3"}
+"""What the image's default base has: planned for where nothing is installed."""
+NEWEST: Mapping[str, str] = {"sglang": "0.5.23", "dynamo": "1.6.1", "flashinfer": "0.7.2"}
+"""The newest releases that were looked at."""
+TITLES: Mapping[str, str] = {"sglang": "sglang", "dynamo": "Dynamo", "flashinfer": "flashinfer"}
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that holds for some releases of a package and not for others."""
+
+    package: str
+    """`sglang`, `dynamo` or `flashinfer`."""
+    what: str
+    since: str | None
+    """The first release that it holds for; None: the oldest."""
+    until: str | None
+    """The first release that it does not hold for any more; None: it still does."""
+    evidence: str
+
+    def holds(self, version: str | None) -> bool | None:
+        """Whether it holds for `version`; None when that is not known."""
+        early = False if self.since is None else older(version, self.since)
+        late = True if self.until is None else older(version, self.until)
+        if version is None or early is None or late is None:
+            return None
+        return not early and late
+
+    def holds_here(self, version: str | None) -> bool:
+        """Whether it holds for `version`, or for the pinned release when that is not known."""
+        found = self.holds(version)
+        return bool(self.holds(PINNED[self.package]) if found is None else found)
+
+
+# -- SGLang
+
+MIXES_EXPERT_SCALES = Fact(
+    "sglang",
+    "expert parallelism with NVFP4 and the default MoE runners mixes global and local expert scales",
+    None,
+    "0.5.7",
+    "told: `The size of tensor a (160) must match …` on 0.5.6.post2; no newer release was tried",
+)
+NAMES_ROUTING = Fact(
+    "sglang",
+    "glm4_moe.py names the experts' routing method, without which flashinfer_trtllm serves no token",
+    "0.5.8",
+    None,
+    "wheel",
+)
+PINS_RIGHT_FLASHINFER = Fact("sglang", "it pins a FlashInfer that routes GLM rightly", "0.5.9", None, "wheel")
+ASSERTS_W2_SCALES = Fact(
+    "sglang",
+    "loading NVFP4 experts asserts that w2's scales divide by 16, which GLM-4.7's do at no TP",
+    None,
+    "0.5.8",
+    "ran: every release's own function on a CPU (bench/patch_table.py, docs/patches.md)",
+)
+TAKES_ROUND_ROBIN = Fact(
+    "sglang",
+    "decode workers of DP over 1 need --prefill-round-robin-balance; later it only warns, then it is gone",
+    None,
+    "0.5.8",
+    "wheel",
+)
+ROUNDS_TRTLLM_WIDTH = Fact(
+    "sglang",
+    "flashinfer_trtllm's width per rank is rounded up to 128 for gated NVFP4 experts too",
+    "0.5.8",
+    "0.5.23",
+    "wheel",
+)
+RANKS_OVER_IPV6 = Fact(
+    "sglang", "ranks can listen for each other on an IPv6 address", "0.5.10", None, "wheel"
+)
+FP8_TO_FP4 = Fact(
+    "sglang",
+    "modelopt_fp4 takes FP8 checkpoints too, and quantizes their experts anew",
+    "0.5.18",
+    None,
+    "wheel",
+)
+
+# -- FlashInfer
+
+ROUTES_GLM = Fact(
+    "flashinfer",
+    "the routing of flashinfer_trtllm is right for GLM; before, answers are fluent garbage",
+    "0.6.2",
+    None,
+    "told: FlashInfer 2313 and 2485; the kernel's source is read in tests/patches/test_numbers.py",
+)
+
+# -- Dynamo
+
+ANNOUNCES_IPV6 = Fact("dynamo", "a bootstrap server on IPv6 is announced in brackets", "0.9.0", None, "wheel")
+STORE_KV = Fact("dynamo", "the store is DYN_STORE_KV; later DYN_DISCOVERY_BACKEND", None, "1.0.0", "wheel")
+KV_EVENTS = Fact(
+    "dynamo",
+    "events are DYN_KV_EVENTS and --kv-events; later DYN_ROUTER_USE_KV_EVENTS and --router-kv-events",
+    None,
+    "1.0.0",
+    "wheel",
+)
+ALWAYS_DISAGGREGATES = Fact(
+    "dynamo",
+    "the frontend enforces disaggregation by itself and does not know --enforce-disagg",
+    "1.0.0",
+    "1.1.0",
+    "wheel",
+)
+MARKS_LOG_LINES = Fact(
+    "dynamo",
+    "its servers' log lines show our header without being told",
+    None,
+    "1.1.0",
+    "ran: 0.8.1, 0.9.1 and 1.0.2 do, 1.3.1 and 1.6.1 do not; those between were not run",
+)
+MOCKER_NEEDS_NATS = Fact(
+    "dynamo",
+    "the mocker needs NATS with JetStream whatever the store, and registers before its engine exists",
+    None,
+    "1.3.0",
+    "ran: 0.8.1, 0.9.1 and 1.0.2 do, 1.3.1 and 1.6.1 do not; those between were not run",
+)
+HEALTH_BY_ENDPOINT = Fact(
+    "dynamo",
+    "/health and /live stay 503 without DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS, with the mocker",
+    None,
+    "1.3.0",
+    "ran: 0.8.1, 0.9.1, 1.0.2; from 1.3.1 on the variable does nothing for dynamo.sglang",
+)
+
+
+def facts() -> dict[str, Fact]:
+    """The whole table, by name."""
+    return {name: value for name, value in globals().items() if isinstance(value, Fact)}
+
+
+def unlooked_at(installed: Mapping[str, str | None]) -> tuple[str, ...]:
+    """A warning when releases, by package, are newer than all that are known here; empty: none is."""
+    ahead = [
+        f"{TITLES[package]} {installed[package]} is planned for as {newest}"
+        for package, newest in NEWEST.items()
+        if newer(installed.get(package), newest)
+    ]
+    if not ahead:
+        return ()
+    return (f"newer than the newest releases that this runner knows: {', '.join(ahead)}",)
