@@ -9,6 +9,7 @@ rules of entrypoint/plan/engine/kv_layouts.py do not fit that release.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -61,8 +62,9 @@ def measure(version: str, kv_heads: Iterable[int] = KV_HEADS) -> list[dict[str, 
         "pairs": {str(h): [(p, d) for p in tps(h) for d in tps(h)] for h in kv_heads},
     }
     done = subprocess.run(
-        [releases.torch_python(), str(HARNESS)], input=json.dumps(request), capture_output=True, text=True
-    )
+        [releases.torch_python(), str(HARNESS)], input=json.dumps(request), capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(releases.STUBS)},
+    )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr)
     rows: list[dict[str, Any]] = json.loads(done.stdout)

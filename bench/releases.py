@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache"
 HARNESS = ROOT / "tests" / "prepare" / "patches" / "harness.py"
+STUBS = ROOT / "tests" / "support" / "stubs"
+"""Where the harnesses import stand-ins from for what is not installed."""
 PAGE = ROOT / "docs" / "patches.md"
 TORCH = ROOT / "requirements" / "torch.txt"
 PINNED = ("0.5.6.post2", "0.5.3")
@@ -215,8 +218,9 @@ def measure(
         "widths": list(widths),
     }
     done = subprocess.run(
-        [torch_python(), str(HARNESS)], input=json.dumps(request), capture_output=True, text=True
-    )
+        [torch_python(), str(HARNESS)], input=json.dumps(request), capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(STUBS)},
+    )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stderr)
     rows: list[dict[str, Any]] = json.loads(done.stdout)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.releases import STUBS
 from tests.container.harness import DEMO_MODEL, docker, running
 from tests.container.table import HARD
 from tests.prepare.flashinfer import packages
@@ -45,7 +46,8 @@ def engine_python(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     python = tmp_path_factory.mktemp("engine") / "python"
     python.write_text('#!/bin/sh\n[ "$2" = dynamo.sglang ] || exit 3\nexec python3 /harness.py engine "$@"\n')
     python.chmod(0o755)
-    return ("-v", f"{python}:{ENGINE}:ro", "-v", f"{packages.HARNESS}:/harness.py:ro")
+    files = {python: ENGINE, packages.HARNESS: "/harness.py", STUBS / "engine_stubs.py": "/engine_stubs.py"}
+    return tuple(word for here, there in files.items() for word in ("-v", f"{here}:{there}:ro"))
 
 
 def outcome(image: str, args: tuple[str, ...], **env: str) -> dict[str, str]:

@@ -18,8 +18,9 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from engine_stubs import Stub
 from harness_memory import LAYERS, PAGE, SLOTS, SOURCE_PAGES, TARGET_PAGES, Immediately, Memory, Network, Rank
-from harness_stubs import Loose, Stub, load
+from harness_stubs import Loose, load
 
 ROOM = 7
 """The number of the one request."""

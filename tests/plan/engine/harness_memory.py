@@ -5,7 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 
 import numpy as np
-from harness_stubs import Loose, Stub
+from engine_stubs import Stub
+from harness_stubs import Loose
 
 LAYERS, PAGE, SLOTS = 2, 2, 4
 SOURCE_PAGES, TARGET_PAGES = (2, 0), (1, 3)

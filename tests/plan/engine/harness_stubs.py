@@ -6,116 +6,39 @@ but numpy, is a module of `Stub`s. Used by harness.py.
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
+import importlib
 import re
 import sys
 import types
 from pathlib import Path
 
+from engine_stubs import Stubs, attribute
+
 REAL = re.compile(r"sglang\.srt\.disaggregation\.(utils|base\.conn|(common|nixl|mooncake)\.[a-z_]+)")
 """Modules whose own source runs."""
-INSTALLED = {"numpy", "harness_stubs", *sys.stdlib_module_names}
+INSTALLED = {"numpy", *sys.stdlib_module_names}
 ABSENT = {"nixl", "mooncake"}
 """What the code can do without where it imports it; `harness.Network` stands in for both."""
-
-
-class Base:
-    """What a class of a stub's is based on."""
-
-    def __init_subclass__(cls, **options):
-        pass
-
-
-class Stub:
-    """Whatever it is asked for: an attribute, a call, a base class, a decorator, a false condition."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __call__(self, *args, **kwargs):
-        if len(args) == 1 and not kwargs and isinstance(args[0], (types.FunctionType, type)):
-            return args[0]
-        return Stub()
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Stub()
-
-    def __mro_entries__(self, bases):
-        return (Base,)
-
-    def __bool__(self):
-        return False
-
-    def __iter__(self):
-        return iter(())
-
-    def __len__(self):
-        return 0
-
-    def __contains__(self, item):
-        return False
-
-    def __getitem__(self, item):
-        return Stub()
-
-    def __enter__(self):
-        return Stub()
-
-    def __exit__(self, *error):
-        return False
-
-    def __or__(self, other):
-        return Stub()
-
-    __ror__ = __or__
-
-    def __le__(self, other):
-        return False
-
-    __lt__ = __gt__ = __ge__ = __le__
 
 
 class Loose(types.SimpleNamespace):
     """A namespace whose other attributes are stubs."""
 
     def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Stub()
+        return attribute(name)
 
 
-class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class Finder(Stubs):
     """Finds the release in `root`."""
 
     def __init__(self, root: Path):
         self.root = root
 
-    def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top == "sglang":
-            file = self.root.joinpath(*name.split(".")).with_suffix(".py")
-            if REAL.fullmatch(name) and file.is_file():
-                return importlib.util.spec_from_file_location(name, file)
-        elif top in INSTALLED | ABSENT:
-            return None
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+    def stubbed(self, name):
+        return name.partition(".")[0] not in INSTALLED | ABSENT
 
-    def create_module(self, spec):
-        module = types.ModuleType(spec.name)
-        module.__getattr__ = lambda name: self._attribute(name)
-        return module
-
-    def _attribute(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Stub()
-
-    def exec_module(self, module):
-        pass
+    def source(self, name):
+        return self.root.joinpath(*name.split(".")).with_suffix(".py") if REAL.fullmatch(name) else None
 
 
 def load(root: Path, backend: str) -> types.ModuleType:

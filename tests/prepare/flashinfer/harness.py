@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import json
 import os
 import sys
 import types
 from pathlib import Path
+
+from engine_stubs import Missing
 
 GENERATION = os.environ.get("GENERATION", "100")
 """The GPU that there seems to be."""
@@ -46,68 +46,6 @@ def get_cubin_dir():
 '''
 
 
-class Stub:
-    """Whatever it is asked for: an attribute, a call, a base class, a decorator, a false condition."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __call__(self, *args, **kwargs):
-        if len(args) == 1 and not kwargs and isinstance(args[0], (types.FunctionType, type)):
-            return args[0]
-        return Stub()
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return Stub()
-
-    def __mro_entries__(self, bases):
-        return (object,)
-
-    def __bool__(self):
-        return False
-
-    def __iter__(self):
-        return iter(())
-
-    def __or__(self, other):
-        return self
-
-    __ror__ = __or__
-
-    def __getitem__(self, item):
-        return Stub()
-
-    def __int__(self):
-        return 0
-
-    def __fspath__(self):
-        return "/stub"
-
-
-class Missing(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Stubs for what is not installed; last in line."""
-
-    def find_spec(self, name, path=None, target=None):
-        known = name.partition(".")[0] in THIRD
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if known else None
-
-    def create_module(self, spec):
-        module = types.ModuleType(spec.name)
-
-        def attribute(name):
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return Stub()
-
-        module.__getattr__ = attribute
-        return module
-
-    def exec_module(self, module):
-        pass
-
-
 def load():
     """flashinfer.jit and its modules; flashinfer's own `__init__`, which imports all kernels, is left out."""
     os.environ["FLASHINFER_CUDA_ARCH_LIST"] = f"{GENERATION[:-1]}.{GENERATION[-1]}a"
@@ -115,7 +53,7 @@ def load():
     os.environ["FLASHINFER_CUBIN_CHECKSUM_DISABLED"] = "1"
     os.environ["FLASHINFER_NO_DOWNLOAD"] = "1"
     os.environ["CUDA_HOME"] = fake_cuda()
-    sys.meta_path.append(Missing())
+    sys.meta_path.append(Missing(THIRD))
     spec = importlib.util.find_spec("flashinfer")
     package = types.ModuleType("flashinfer")
     package.__path__ = list(spec.submodule_search_locations)

@@ -49,7 +49,7 @@ def environment(place: Path, workspace: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],
         "HOME": "/",
-        "PYTHONPATH": str(place),
+        "PYTHONPATH": f"{place}:{releases.STUBS}",
         "PYTHONDONTWRITEBYTECODE": "1",
         "FLASHINFER_WORKSPACE_BASE": str(workspace),
     }

@@ -16,7 +16,8 @@ import types
 from pathlib import Path
 
 import torch
-from harness_stubs import Backend, Finder, Missing
+from engine_stubs import Missing
+from harness_stubs import THIRD, Backend, Finder
 
 EXPERTS, HIDDEN = 2, 256
 
@@ -188,7 +189,7 @@ def load(sglang: Path, flashinfer: Path | None):
     if flashinfer is not None:
         roots["flashinfer"] = flashinfer
     sys.meta_path.insert(0, Finder(roots))
-    sys.meta_path.append(Missing())
+    sys.meta_path.append(Missing(THIRD))
     return importlib.import_module("sglang.srt.layers.quantization.modelopt_quant")
 
 

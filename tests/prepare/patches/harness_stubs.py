@@ -7,13 +7,11 @@ below `sglang` and `flashinfer` with a module of stubs. Used by harness.py, in a
 from __future__ import annotations
 
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import types
 from pathlib import Path
 
 import torch
+from engine_stubs import Stub, Stubs
 
 REAL = {
     "sglang.srt.layers.quantization.modelopt_quant",
@@ -29,48 +27,6 @@ REAL = {
     "flashinfer.tllm_enums",
 }
 """Modules whose own source runs."""
-
-
-class Stub:
-    """Whatever it is asked for: an attribute, a call, a base class, a decorator, a false condition."""
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __call__(self, *args, **kwargs):
-        if len(args) == 1 and not kwargs and isinstance(args[0], (types.FunctionType, type)):
-            return args[0]
-        return Stub()
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return OVERRIDES.get(name) or Stub()
-
-    def __mro_entries__(self, bases):
-        return (object,)
-
-    def __bool__(self):
-        return False
-
-    def __iter__(self):
-        return iter(())
-
-    def __contains__(self, item):
-        return False
-
-    def __getitem__(self, item):
-        return Stub()
-
-    def __or__(self, other):
-        return Stub()
-
-    __ror__ = __or__
-
-    def __lt__(self, other):
-        return False
-
-    __gt__ = __le__ = __ge__ = __lt__
 
 
 class Backend:
@@ -102,55 +58,37 @@ OVERRIDES = {
 }
 
 
-class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Real modules from the given roots; a stub for the rest of them and for what is not installed."""
+Stub.known = OVERRIDES
+
+
+class Finder(Stubs):
+    """Real modules from the given roots; stubs for the rest of them."""
 
     def __init__(self, roots: dict[str, Path]):
         self.roots = roots
 
-    def find_spec(self, name, path=None, target=None):
-        top = name.partition(".")[0]
-        if top not in self.roots:
-            return None
-        file = self.roots[top].joinpath(*name.split(".")).with_suffix(".py")
-        if name in REAL and file.is_file():
-            return importlib.util.spec_from_file_location(name, file)
-        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+    def stubbed(self, name):
+        return name.partition(".")[0] in self.roots
 
-    def create_module(self, spec):
-        module = types.ModuleType(spec.name)
-        module.__getattr__ = lambda attr: self._attribute(spec.name, attr)
-        return module
+    def source(self, name):
+        root = self.roots[name.partition(".")[0]]
+        return root.joinpath(*name.split(".")).with_suffix(".py") if name in REAL else None
 
-    def _attribute(self, name, attr):
-        if attr.startswith("__"):
-            raise AttributeError(attr)
-        if attr in OVERRIDES:
-            return OVERRIDES[attr]
+    def attribute(self, module, name):
         # A package that re-exports names of a real module (sglang.srt.layers.utils, flashinfer, …).
-        for real in sorted(REAL):
-            if real.startswith(name + ".") and real.rpartition(".")[0] in (name, name + ".fused_moe"):
-                try:
-                    module = importlib.import_module(real)
-                except ImportError:
-                    continue
-                if attr in vars(module):
-                    return vars(module)[attr]
-        return Stub()
-
-    def exec_module(self, module):
-        pass
-
-
-class Missing(Finder):
-    """Stubs for third-party modules that this environment lacks; last in line."""
-
-    def __init__(self):
-        super().__init__({})
-
-    def find_spec(self, name, path=None, target=None):
-        known = name.partition(".")[0] in THIRD
-        return importlib.machinery.ModuleSpec(name, self, is_package=True) if known else None
+        if not name.startswith("__") and name not in OVERRIDES:
+            for real in sorted(REAL):
+                if real.startswith(module + ".") and real.rpartition(".")[0] in (
+                    module,
+                    module + ".fused_moe",
+                ):
+                    try:
+                        found = importlib.import_module(real)
+                    except ImportError:
+                        continue
+                    if name in vars(found):
+                        return vars(found)[name]
+        return super().attribute(module, name)
 
 
 THIRD = {
@@ -158,3 +96,4 @@ THIRD = {
     "pynvml", "einops", "cuda", "nvidia", "tqdm", "requests", "pybase64", "zmq", "psutil", "orjson",
     "msgspec",
 }  # fmt: skip
+"""Stubs for third-party packages that this environment lacks."""
