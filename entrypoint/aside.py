@@ -19,6 +19,7 @@ T = TypeVar("T")
 def aside(function: Callable[[], T], meanwhile: Callable[[], object]) -> T:
     """`function()`, computed in a child while `meanwhile()` runs here. Call it before there are threads.
 
+    The child is left to whoever reaps: the kernel takes milliseconds to end it, and nothing waits for that.
     Raises what `function` raised, and RuntimeError when the child died. The result must be picklable.
     """
     read, write = os.pipe()
@@ -33,10 +34,10 @@ def aside(function: Callable[[], T], meanwhile: Callable[[], object]) -> T:
             data = pipe.read()
     except BaseException:
         os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
         raise
-    finally:
-        _, status = os.waitpid(pid, 0)
     if not data:
+        _, status = os.waitpid(pid, 0)
         raise RuntimeError(f"planning ended with {os.waitstatus_to_exitcode(status)}")
     result, error = pickle.loads(data)
     if error is not None:

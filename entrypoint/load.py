@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.errors import ConfigError
 from entrypoint.plan.types import Plan
+from entrypoint.settings.deferred import quick_pydantic
 
 if TYPE_CHECKING:
     from entrypoint.settings import load
@@ -28,7 +29,8 @@ def load_settings(environ: Mapping[str, str], cwd: Path) -> load.Loaded:
 
     Raises ConfigError (78) with every problem.
     """
-    from entrypoint.settings import load
+    with quick_pydantic():
+        from entrypoint.settings import load
 
     loaded = load.load(environ, cwd)
     if not in_slurm_job(environ, loaded.settings):
@@ -55,8 +57,9 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
 
     Raises ConfigError (78) with every problem of the stage that failed.
     """
-    from entrypoint.node import facts, placement
-    from entrypoint.plan import build
+    with quick_pydantic():
+        from entrypoint.node import facts, placement
+        from entrypoint.plan import build
 
     loaded = load_settings(environ, cwd)
     settings, origins = loaded.settings, loaded.origins

@@ -185,10 +185,13 @@ def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], st
     from entrypoint.supervise import process_tree
     from entrypoint.supervise.daemon import Daemon
     from entrypoint.supervise.status import health, report
-    from entrypoint.supervise.supervisord.control import open_socket
+    from entrypoint.supervise.supervisord.control import ControlSocket
 
+    # httpx's own command line would bring click with it: 2 MB, for as long as a runner runs.
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]
     lock = lock_run_dir(plan.run_dir)
     listener = health.listen(plan.health_host, plan.health_port)
+    control = ControlSocket(Path(plan.run_dir) / "supervisor.sock")
     for directory in plan.fresh_dirs:
         shutil.rmtree(directory, ignore_errors=True)
     warnings = list(plan.warnings)
@@ -196,7 +199,7 @@ def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], st
         process_tree.become_subreaper()
     except OSError as error:
         warnings.append(f"what a process leaves behind may outlive it: {error}: run as PID 1 if you can")
-    daemon = Daemon(plan, environ, on_ready)
+    daemon = Daemon(plan, environ, control, on_ready)
     daemon.say(report.describe(plan))
     for warning in warnings:
         daemon.say(f"warning: {warning}")
@@ -204,7 +207,6 @@ def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], st
         daemon.say(note)
     daemon.handle_signals()
 
-    control = Path(plan.run_dir) / "supervisor.sock"
     files = None
     if plan.job is not None:
         from entrypoint.supervise.status.job_files import JobFiles
@@ -214,7 +216,6 @@ def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], st
         daemon.fate.on_failure = lambda v: _tell_job(environ, v.code, v.reason, plan)
 
     def after_first_spawn() -> None:
-        open_socket(daemon, control)
         health.serve(
             listener, health.Views(lambda: daemon.snapshot, daemon.turned, lambda: to_jsonable(plan))
         )
@@ -222,7 +223,7 @@ def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], st
             files.start()
 
     verdict = daemon.run_plan(after_first_spawn)
-    control.unlink(missing_ok=True)
+    control.close()
     if files is not None and daemon.fate is not None:
         daemon.fate.linger()
         files.close()

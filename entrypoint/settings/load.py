@@ -17,7 +17,15 @@ from pydantic import SecretStr, ValidationError
 from entrypoint.errors import ConfigError
 from entrypoint.settings.files import Unreadable, is_file, parse_env_file, read_text
 from entrypoint.settings.origin import REDACTED, Origin
-from entrypoint.settings.schema import INTERNAL, LOADER_ONLY, PREFIX, Settings, roles_of, variable_of
+from entrypoint.settings.schema import (
+    INTERNAL,
+    LOADER_ONLY,
+    PREFIX,
+    Settings,
+    control_character,
+    roles_of,
+    variable_of,
+)
 from entrypoint.settings.words import (
     file_variables,
     is_secret,
@@ -219,6 +227,8 @@ def _validate(raw: Mapping[str, _Raw], problems: list[str]) -> Settings | None:
                 "kubernetes set it for a Service of that name: set enableServiceLinks: false in the pod, "
                 "rename the Service, or set the variable itself"
             )
+        elif not is_secret(name) and (found := control_character(name, value.text)):
+            remedies[name] = f"take the control character {found!r} out"
         else:
             usable[name] = value.text
     settings = None

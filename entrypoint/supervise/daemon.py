@@ -1,8 +1,7 @@
-"""supervisor's loop, carrying out a plan: events to the director, its actions to the processes.
+"""The supervisor's loop, carrying out a plan: events to the director, its actions to the processes.
 
-Differences from stock supervisord, each measured as a fault in a container: the loop wakes on a
-signal, a child's end or a probe's answer instead of once a second; processes start when what they
-need is ready; a stop ends when the whole group and its orphans are gone; output never blocks it.
+It sleeps until something happens: a signal, a child's end, a probe's answer, output, a control connection.
+Nothing that it does on a turn may block.
 """
 
 from __future__ import annotations
@@ -13,16 +12,14 @@ import random
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from supervisor.states import SupervisorStates
-from supervisor.supervisord import Supervisor
-
 from entrypoint.errors import ExitCode
 from entrypoint.plan.types import FrontendProbe, LoadedProbe, Plan
-from entrypoint.supervise import process_tree
+from entrypoint.supervise.child import SpawnError
+from entrypoint.supervise.children import LEAVING_POLL, Children
 from entrypoint.supervise.discovery.file_store import Keeper
 from entrypoint.supervise.discovery.lists import Lists
 from entrypoint.supervise.lifecycle.director import Director
@@ -43,9 +40,9 @@ from entrypoint.supervise.log_monitor import Watcher
 from entrypoint.supervise.output.forwarding import Output, make_pipe
 from entrypoint.supervise.probes.prober import Answer, Prober
 from entrypoint.supervise.status import report
-from entrypoint.supervise.supervisord import polling
-from entrypoint.supervise.supervisord.child import Child, SpawnError, exit_code, group_config
-from entrypoint.supervise.supervisord.options import DaemonOptions
+from entrypoint.supervise.supervisord.control import ControlSocket
+from entrypoint.supervise.supervisord.views import Controlled
+from entrypoint.supervise.waiting import Waiting
 from entrypoint.supervise.watchdog.hang_looks import Engine, HangLookout
 from entrypoint.supervise.watchdog.vital import Lookout
 
@@ -67,19 +64,23 @@ KEPT_SIGNALS = {*FAULTS, *JOB_CONTROL, signal.SIGCHLD, signal.SIGUSR1, signal.SI
 """Signals whose default is right, or that have a handler of their own."""
 HEARTBEAT = 1.0
 """Longest sleep of the loop, in seconds; /livez measures against it."""
-LEAVING_POLL = 0.02
-"""How often to look whether a group or an orphan is gone, in seconds: nobody tells us."""
 
 
-class Daemon(Supervisor):
-    """Runs one plan to its end. `run` returns the verdict."""
+class Daemon:
+    """Runs one plan to its end: `run_plan` returns the verdict."""
 
     def __init__(
-        self, plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], str] | None = None
+        self,
+        plan: Plan,
+        environ: Mapping[str, str],
+        control: ControlSocket,
+        on_ready: Callable[[Plan], str] | None = None,
     ) -> None:
-        super().__init__(DaemonOptions(self.say))  # type: ignore[no-untyped-call]
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self.plan, self.environ, self._on_ready = plan, environ, on_ready
+        """`on_ready` gives a text to show once everything is ready."""
+        wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._waiting, self._control = Waiting(wake_read), control
+        self.plan, self._on_ready = plan, on_ready
+        self.children = Children(plan, environ)
         self.output = Output(
             [p.name for p in plan.processes],
             log_format=plan.log_format,
@@ -104,7 +105,6 @@ class Daemon(Supervisor):
         self.watcher = Watcher(plan, self.director, self.output, self.prober.nudge)
         self._posted: deque[Callable[[float], Iterable[Action]]] = deque()
         self._signals: deque[int] = deque()
-        self.children: dict[str, Child] = {}
         self.snapshot: dict[str, Any] = {}
 
     def turned(self) -> float:
@@ -131,7 +131,7 @@ class Daemon(Supervisor):
 
     def _looked_at(self, name: str, life: int, found: Finding) -> None:
         def event(now: float) -> list[Action]:
-            return self.director.looked_at(name, found, now) if life == self.children[name].life else []
+            return self.director.looked_at(name, found, now) if life == self._life(name) else []
 
         self.post(event)
 
@@ -153,20 +153,18 @@ class Daemon(Supervisor):
 
     def run_plan(self, after_first_spawn: Callable[[], None]) -> Verdict:
         """Carry out the plan. `after_first_spawn` does what need not delay the processes' start."""
-        for spec in self.plan.processes:
-            self.add_process_group(group_config(self.options, spec))  # type: ignore[no-untyped-call]
-            self.children[spec.name] = self.process_groups[spec.name].processes[spec.name]
         for gate in self.plan.gates:
             self.prober.watch(gate.name, gate.probe)
         try:
             self._turn(0.0)
+            self._control.start(self._controlled(), self.post)
             after_first_spawn()
             self.keeper.start()
             if self.fate is not None:
                 self.fate.start()
             while not self.director.finished:
                 self._turn(HEARTBEAT)
-            self._end_orphans()
+            self._exited(self.children.end_orphans())
             self._finish()
         except Exception as error:
             self._abandon()
@@ -193,11 +191,9 @@ class Daemon(Supervisor):
             self._carry_out(self._posted.popleft()(now))
         while self._signals:
             self._carry_out(self._signalled(self._signals.popleft(), now))
-        self.reap()
-        self._look_for_the_gone(now)
-        if self.options.mood < SupervisorStates.RUNNING:
-            self.options.mood = SupervisorStates.RUNNING
-            self._carry_out(self.director.stop("asked to stop through the control socket", now))
+        self._exited(self.children.reap())
+        for name in self.children.gone():
+            self._carry_out(self.director.gone(name, now))
         self._carry_out(self.watcher.turn(now))
         if self._on_ready is not None and self.director.ready:
             self.output.show(self._on_ready(self.plan))
@@ -213,9 +209,20 @@ class Daemon(Supervisor):
         return min(timeout, LEAVING_POLL) if leaving else timeout
 
     def _read(self, timeout: float) -> None:
-        processes = self.get_process_map()  # type: ignore[no-untyped-call]
-        handlers = {**self.options.get_socket_map(), **processes}
-        polling.wait(self.options.poller, handlers, self._wake_read, timeout)
+        self._waiting.wait({**self._control.handlers(), **self.children.readers()}, timeout)
+
+    def _life(self, name: str) -> int:
+        return self.children.all[name].life
+
+    def _controlled(self) -> Controlled:
+        reason = "asked to stop through the control socket"
+        return Controlled(
+            self.director,
+            self.children.all,
+            self.output.paths(),
+            shutdown=lambda: self.post(lambda now: self.director.stop(reason, now)),
+            say=self.say,
+        )
 
     # -- events
 
@@ -224,7 +231,7 @@ class Daemon(Supervisor):
             if answer.ready:
                 self.prober.forget(answer.name)
             return self.director.gate(answer.name, answer.ready, answer.why, now)
-        if answer.life != self.children[answer.name].life:
+        if answer.life != self._life(answer.name):
             return []
         if answer.hopeless:
             return self.director.fail(ExitCode.UNAVAILABLE, f"{answer.name} serves nobody: {answer.why}", now)
@@ -233,7 +240,7 @@ class Daemon(Supervisor):
         return news + self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
 
     def _hollow(self, name: str, life: int, dead: Dead, now: float) -> list[Action]:
-        if life != self.children[name].life:
+        if life != self._life(name):
             return []
         return self.director.hollow(name, dead, now, self.watcher.clues(name))
 
@@ -252,46 +259,13 @@ class Daemon(Supervisor):
             return self.fate.asked_to_stop(reason, now)
         return self.director.stop(reason, now)
 
-    def reap(self, once: bool = False, recursionguard: int = 0) -> None:
-        """Collect every child that has ended, ours and adopted ones, however many there are."""
+    def _exited(self, ended: Iterable[tuple[str, int]]) -> None:
         now = time.monotonic()
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            child = self.options.pidhistory.pop(pid, None)
-            if child is not None:
-                child.finish(pid, status)
-                name = child.config.spec.name
-                self.prober.forget(name)
-                self.lookout.forget(name)
-                self.hangs.forget(name)
-                clues = self.watcher.clues(name)
-                self._carry_out(self.director.exited(name, exit_code(status), now, clues))
-
-    def _look_for_the_gone(self, now: float) -> None:
-        leaving = [
-            child
-            for name, child in self.children.items()
-            if not child.pid
-            and child.pgid is not None
-            and self.director.procs[name].state in (State.LEFTOVERS, State.STOPPING)
-            and not process_tree.group_alive(child.pgid)
-        ]
-        if not leaving:
-            return
-        owners = set(process_tree.orphans(self._main_pids()).values())
-        for child in leaving:
-            name = child.config.spec.name
-            if name not in owners:
-                child.close_output()
-                self._carry_out(self.director.gone(name, now))
-
-    def _main_pids(self) -> list[int]:
-        return [child.pid for child in self.children.values() if child.pid]
+        for name, code in ended:
+            self.prober.forget(name)
+            self.lookout.forget(name)
+            self.hangs.forget(name)
+            self._carry_out(self.director.exited(name, code, now, self.watcher.clues(name)))
 
     # -- actions
 
@@ -302,20 +276,22 @@ class Daemon(Supervisor):
             elif isinstance(action, Spawn):
                 self._spawn(action.name)
             elif isinstance(action, Signal):
-                self._signal(action)
+                signum = signal.Signals[f"SIG{action.signal}"]
+                send = self.children.signal_everything if action.everything else self.children.signal
+                send(action.name, signum)
             elif isinstance(action, Drain):
                 self._drain(action.name)
             elif isinstance(action, Unlist):
-                self.lists.drop(action.name, self.children[action.name].pid)
+                self.lists.drop(action.name, self.children.all[action.name].pid)
             elif isinstance(action, Kill):
-                self._everything(action.name, signal.SIGKILL)
+                self.children.signal_everything(action.name, signal.SIGKILL)
 
     def _spawn(self, name: str) -> None:
-        child, spec = self.children[name], self.plan.process(name)
+        child, spec = self.children.all[name], self.plan.process(name)
         read, write = make_pipe()
         now = time.monotonic()
         try:
-            pid = child.launch(write, self.environ)
+            pid = self.children.launch(name, write)
         except SpawnError as error:
             os.close(read)
             self._carry_out(self.director.spawn_failed(name, error.code, str(error), now))
@@ -341,33 +317,8 @@ class Daemon(Supervisor):
     def _drain(self, name: str) -> None:
         drain = self.plan.process(name).drain
         assert drain is not None
-        first = self.lists.before_drain(name, self.children[name].pid)
+        first = self.lists.before_drain(name, self.children.all[name].pid)
         self.prober.drain(name, drain, lambda: self.post(lambda now: self.director.drained(name, now)), first)
-
-    def _signal(self, action: Signal) -> None:
-        child = self.children[action.name]
-        signum = signal.Signals[f"SIG{action.signal}"]
-        if action.everything:
-            self._everything(action.name, signum)
-        elif child.pid:
-            process_tree.signal_process(child.pid, signum)
-
-    def _everything(self, name: str, signum: signal.Signals) -> None:
-        child = self.children[name]
-        if child.pgid is not None:
-            process_tree.signal_group(child.pgid, signum)
-        for pid, owner in process_tree.orphans(self._main_pids()).items():
-            if owner == name:
-                process_tree.signal_process(pid, signum)
-
-    def _end_orphans(self) -> None:
-        """Kill and collect what nobody claims: processes that had wiped their environment."""
-        deadline = time.monotonic() + LEAVING_POLL * 50
-        while (left := process_tree.orphans(())) and time.monotonic() < deadline:
-            for pid in left:
-                process_tree.signal_process(pid, signal.SIGKILL)
-            time.sleep(LEAVING_POLL / 4)
-            self.reap()
 
     def _finish(self) -> None:
         """Nothing is left but what other threads still have to do and say."""
@@ -377,6 +328,7 @@ class Daemon(Supervisor):
 
     def _abandon(self) -> None:
         """A fault of ours: leave nothing running."""
-        for name in self.children:
-            self._everything(name, signal.SIGKILL)
-        self._end_orphans()
+        for name in self.children.all:
+            self.children.signal_everything(name, signal.SIGKILL)
+        for _ in self.children.end_orphans():
+            pass

@@ -26,8 +26,7 @@ AT_ONCE = 4
 def each(plans: list[Any]) -> list[int]:
     """Exit code of one runner per plan. Forked, since importing takes longer than running."""
     # Imported here, so that the forks share it.
-    import entrypoint.supervise.daemon
-    import entrypoint.supervise.supervisord.control  # noqa: F401
+    import entrypoint.supervise.daemon  # noqa: F401
 
     codes: dict[int, int] = {}
     running: dict[int, int] = {}

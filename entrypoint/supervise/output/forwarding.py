@@ -128,6 +128,10 @@ class Output:
         file = self.files.get(name)
         return file is not None and file.congested
 
+    def paths(self) -> dict[str, str]:
+        """Where each process's log is written; empty without a log directory."""
+        return {name: sink.what for name, sink in self.files.items()}
+
     def next_change(self) -> float | None:
         """Monotonic time at which a congested place turns to dropping, so that the loop looks again."""
         times = [at for sink in (self.stdout, *self.files.values()) if (at := sink.stalls_at()) is not None]

@@ -1,1 +1,1 @@
-"""What is built on the `supervisor` package."""
+"""The control socket for `supervisorctl`: the one place that the `supervisor` package is used in."""

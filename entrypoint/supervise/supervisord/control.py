@@ -1,60 +1,91 @@
-"""The control socket: supervisor's XML-RPC interface on a Unix socket of mode 0600.
+"""The control socket: `supervisorctl -s unix://…/supervisor.sock status`, on a Unix socket of mode 0600.
 
-`supervisorctl -s unix://…/supervisor.sock status` works. What starts and stops is the plan's
-decision, so calls that would start or stop a single process are refused; shutdown is allowed.
+The socket is there before the first process starts; the package behind it is loaded when somebody first
+connects, in a thread, so that neither the start nor a runner that nobody asks pays for it.
 """
 
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import CannotWriteError
+from entrypoint.supervise.lifecycle.states import Action, Say
+from entrypoint.supervise.supervisord.views import Controlled
+
+MODE = 0o600
+BACKLOG = 16
 
 
-def open_socket(supervisord: Any, path: Path) -> Any:
-    """Listen on `path`; returns the server. CannotWriteError (73) when it cannot be made."""
-    from supervisor.http import supervisor_af_unix_http_server
-    from supervisor.xmlrpc import SystemNamespaceRPCInterface, supervisor_xmlrpc_handler
+class ControlSocket:
+    """Handlers for the loop, by descriptor: first one that waits for a connection, then the package's."""
 
-    try:
-        server = supervisor_af_unix_http_server(
-            str(path), 0o600, (os.getuid(), os.getgid()), logger_object=_Quiet()
-        )
-    except (OSError, ValueError) as error:
-        raise CannotWriteError(
-            f"cannot make the control socket: {path}: {error}: choose a GLM47_RUN_DIR that is writable "
-            "and short (a socket's path has at most 107 bytes)"
-        ) from None
-    interfaces = [("supervisor", make_interface(supervisord))]
-    interfaces.append(("system", SystemNamespaceRPCInterface(interfaces)))
-    server.install_handler(supervisor_xmlrpc_handler(supervisord, interfaces))
-    return server
+    def __init__(self, path: Path) -> None:
+        """Listen on `path`. CannotWriteError (73) when it cannot be made."""
+        self._path = path
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            path.unlink(missing_ok=True)  # an earlier run's: the run directory is ours alone
+            os.fchmod(self._listener.fileno(), MODE)  # before it has a name, so it never had another mode
+            self._listener.bind(str(path))
+            self._listener.listen(BACKLOG)
+        except OSError as error:
+            self._listener.close()
+            raise CannotWriteError(
+                f"cannot make the control socket: {path}: {error.strerror or error}: choose a GLM47_RUN_DIR "
+                "that is writable and short (a socket's path has at most 107 bytes)"
+            ) from None
+        self._waiting: dict[int, Any] = {}
+        self._served: Mapping[int, Any] = {}
+
+    def start(
+        self, controlled: Controlled, post: Callable[[Callable[[float], Iterable[Action]]], None]
+    ) -> None:
+        """Answer from now on. `post` has the loop call a function; it must be safe from any thread."""
+
+        def load() -> None:
+            try:
+                from entrypoint.supervise.supervisord import server
+            except Exception as error:
+                text = f"cannot answer on the control socket: {self._path}: {error!r}: use `status` instead"
+                post(lambda now: [Say(text)])
+                return
+            post(lambda now: attach(server.serve))
+
+        def attach(serve: Callable[[socket.socket, Controlled], Mapping[int, Any]]) -> list[Action]:
+            self._served = serve(self._listener, controlled)
+            return []
+
+        def connected() -> None:
+            self._waiting = {}
+            threading.Thread(target=load, name="control", daemon=True).start()
+
+        self._waiting = {self._listener.fileno(): _FirstConnection(connected)}
+
+    def handlers(self) -> Mapping[int, Any]:
+        """What the loop is to wait for now."""
+        return self._waiting or self._served
+
+    def close(self) -> None:
+        """Take the socket's name away."""
+        self._path.unlink(missing_ok=True)
 
 
-class _Quiet:
-    """Access lines of a private socket are no news."""
+class _FirstConnection:
+    """It stays in the backlog until the package is there to accept it."""
 
-    def log(self, *args: object) -> None:
-        return None
+    def __init__(self, happened: Callable[[], None]) -> None:
+        self.handle_read_event = happened
 
+    def readable(self) -> bool:
+        return True
 
-def make_interface(supervisord: Any, **config: str) -> Any:
-    """An rpcinterface factory, supervisor's documented seam."""
-    from supervisor.rpcinterface import SupervisorNamespaceRPCInterface
-    from supervisor.xmlrpc import Faults, RPCError
+    def writable(self) -> bool:
+        return False
 
-    def refuse(name: str) -> Any:
-        def call(*args: object) -> None:
-            raise RPCError(Faults.FAILED, f"{name}: the plan decides what runs; stop the whole container")
-
-        call.__doc__ = f"Refused: the plan decides what runs.\n\n@return boolean {name} never succeeds"
-        return call
-
-    refused = (
-        "startProcess startProcessGroup startAllProcesses stopProcess stopProcessGroup stopAllProcesses "
-        "restart reloadConfig addProcessGroup removeProcessGroup sendProcessStdin"
-    )
-    methods = {name: refuse(name) for name in refused.split()}
-    return type("Interface", (SupervisorNamespaceRPCInterface,), methods)(supervisord)
+    def handle_error(self) -> None:
+        """The next turn tries again."""

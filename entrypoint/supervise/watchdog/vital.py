@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from entrypoint.supervise import process_tree
+from entrypoint.supervise.child import exit_code
 from entrypoint.supervise.lifecycle.states import Dead
-from entrypoint.supervise.supervisord.child import exit_code
 
 INTERVAL = 2.0
 """Seconds between two looks."""

@@ -6,8 +6,6 @@ import json
 import os
 import signal
 import socket
-import stat
-import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -163,24 +161,6 @@ def test_a_known_failure_is_named_in_the_last_line(tmp_path: Path) -> None:
     ) as runner:
         assert runner.wait() == 1
     assert "bos_token_id" in runner.lines[-1]
-
-
-def test_the_control_socket_is_private_and_takes_no_orders_for_single_processes(tmp_path: Path) -> None:
-    def control(*words: str) -> subprocess.CompletedProcess[str]:
-        tool = [str(Path(sys.executable).parent / "supervisorctl"), "-s", f"unix://{path}", *words]
-        return subprocess.run(tool, capture_output=True, text=True, timeout=30)
-
-    with Runner.of_plan(plan(process("engine")), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
-        path = tmp_path / "run" / "supervisor.sock"
-        until(path.exists, "the socket")
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert "RUNNING" in control("status").stdout
-        assert "the plan decides" in control("stop", "engine").stdout
-        assert runner.process.poll() is None
-        control("shutdown")
-        assert runner.wait() == 0
-    assert not path.exists()
 
 
 def test_no_other_port_is_opened(tmp_path: Path) -> None:

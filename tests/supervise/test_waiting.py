@@ -9,28 +9,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from supervisor.poller import Poller
 
+from entrypoint.supervise.child import OutputReader
 from entrypoint.supervise.output.forwarding import Output, make_pipe
-from entrypoint.supervise.supervisord.child import OutputDispatcher
-from entrypoint.supervise.supervisord.polling import SPAN, wait
+from entrypoint.supervise.waiting import SPAN, Waiting
 
 
 class Loop:
     """A poller, a wake pipe, and one child's output that goes to a pipe nobody needs to read."""
 
     def __init__(self) -> None:
-        self.poller = Poller(None)
         self.wake, self.wake_write = os.pipe2(os.O_NONBLOCK)
+        self.waiting = Waiting(self.wake)
         self.null = os.open(os.devnull, os.O_WRONLY)
         self.read, self.write = make_pipe()
         self.child = Output(["child"], stdout=self.null).child("child", self.read)
-        self.handlers: dict[int, Any] = {self.read: OutputDispatcher(self.child)}
+        self.handlers: dict[int, Any] = {self.read: OutputReader(self.child)}
 
     def run(self, timeout: float) -> float:
         """One wait; how long it took."""
         began = time.monotonic()
-        wait(self.poller, self.handlers, self.wake, timeout)
+        self.waiting.wait(self.handlers, timeout)
         return time.monotonic() - began
 
 
