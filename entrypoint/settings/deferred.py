@@ -46,6 +46,8 @@ def defer(name: str, *functions: str) -> None:
     if spec is None:
         return
     module = _Deferred(spec)
+    if functions:
+        module.__path__ = spec.submodule_search_locations or []  # `from … import` asks for it
     for function in functions:
         setattr(module, function, _calls(module, function))
     sys.modules[name] = module
@@ -58,7 +60,7 @@ class _Deferred(ModuleType):
     # already loads it.
     def __init__(self, spec: ModuleSpec) -> None:
         super().__init__(spec.name)
-        self.__spec__, self.__path__ = spec, spec.submodule_search_locations or []
+        self.__spec__ = spec
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
