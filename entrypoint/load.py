@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from entrypoint.errors import ConfigError
+from entrypoint.node import in_slurm
 from entrypoint.plan.types import Plan
 from entrypoint.settings.deferred import quick_pydantic
 
@@ -38,14 +39,13 @@ def load_settings(environ: Mapping[str, str], cwd: Path) -> load.Loaded:
     from entrypoint.node import slurm
 
     values = slurm.shared_values(environ, loaded.settings)
-    origin = f"SLURM job {environ.get('SLURM_JOB_ID', '')}".rstrip()
-    settings, origins = slurm.with_values(loaded.settings, loaded.origins, values, origin)
+    settings, origins = slurm.with_values(loaded.settings, loaded.origins, values, in_slurm.origin(environ))
     return replace(loaded, settings=settings, origins=origins)
 
 
 def in_slurm_job(environ: Mapping[str, str], settings: Settings) -> bool:
     """Whether the settings are to be worked out from a Slurm job; elsewhere nothing of it is imported."""
-    if "SLURM_JOB_NODELIST" not in environ:
+    if in_slurm.node_list(environ) is None:
         return False
     from entrypoint.node import slurm
 
@@ -58,7 +58,7 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
     Raises ConfigError (78) with every problem of the stage that failed.
     """
     with quick_pydantic():
-        from entrypoint.node import facts, placement
+        from entrypoint.node import inspect, placement
         from entrypoint.plan import build
 
     loaded = load_settings(environ, cwd)
@@ -68,12 +68,12 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
         from entrypoint.node import slurm
 
         job = slurm.job_of(environ, settings)
-        origin = f"SLURM job {environ.get('SLURM_JOB_ID', '')}".rstrip()
+        origin = in_slurm.origin(environ)
         settings, origins = slurm.with_values(settings, origins, slurm.node_values(job, settings), origin)
         placed = placement.in_job(job, settings)
     else:
         placed = placement.from_environ(full, settings)
-    found = facts.gather(settings, full)
+    found = inspect.gather(settings, full)
     plan = build.build_plan(settings, origins, placed, found, loaded.native)
     return Loaded(plan, full)
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from entrypoint.aside import aside
 from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
+from entrypoint.node import in_slurm
+from entrypoint.settings import early
 
 if TYPE_CHECKING:
     from entrypoint.load import Loaded
@@ -42,7 +44,7 @@ def become(
 
     `on_ready` gives a text to show once everything is ready.
     """
-    log = environ.get("GLM47_TERMINATION_LOG") or DEFAULT_TERMINATION_LOG
+    log = early.value("GLM47_TERMINATION_LOG", environ, Path.cwd()) or DEFAULT_TERMINATION_LOG
     try:
         _stop_early(log)
         # Nothing that an import makes is garbage: searching it took 15 ms of the way to the first spawn.
@@ -260,15 +262,20 @@ def _leave(code: int, reason: str, termination_log: str | None) -> NoReturn:
 
 def _tell_job(environ: Mapping[str, str], code: int, reason: str, plan: Plan | None = None) -> None:
     """In a Slurm job, leave the first cause of a failed end where the batch script looks for it."""
-    directory = plan.log_dir if plan is not None else environ.get("GLM47_LOG_DIR")
-    if code == 0 or not directory or "SLURM_JOB_ID" not in environ:
+    if code == 0 or not in_slurm.in_job(environ):
+        return
+    directory = plan.log_dir if plan else early.value("GLM47_LOG_DIR", environ, Path.cwd())
+    if not directory:
         return
     from entrypoint.supervise.status.job_files import job_code, record_failure
 
-    node = environ.get("SLURMD_NODENAME", "")
     job = plan.job if plan is not None else None
     if code != ExitCode.PEER_LOST:
-        reason = f"{job.what} on {job.node}: {reason}" if job is not None else f"{node}: {reason}"
+        reason = (
+            f"{job.what} on {job.node}: {reason}"
+            if job is not None
+            else f"{in_slurm.node_name(environ)}: {reason}"
+        )
     record_failure(directory, job_code(code, plan.nnodes if plan is not None else 1), reason)
 
 

@@ -19,9 +19,7 @@ def flashinfer_group() -> None:
 
 @flashinfer_group.command("generate")
 @click.argument("generations", nargs=-1, metavar="[GENERATION]...")
-@click.option(
-    "--python", envvar="GLM47_PYTHON", show_envvar=True, help="The interpreter that holds flashinfer."
-)
+@click.option("--python", help="The interpreter that holds flashinfer; default: GLM47_PYTHON.")
 @click.option(
     "--source",
     type=click.Path(path_type=Path),
@@ -50,9 +48,11 @@ def generate_command(generations: tuple[str, ...], python: str | None, source: P
 
 
 def _installed(python: str | None) -> Path:
-    """The flashinfer package that GLM47_PYTHON would import."""
+    """The flashinfer package that `python`, by default GLM47_PYTHON, would import."""
+    from entrypoint.load import load_settings
     from entrypoint.node import engine
 
+    python = python or load_settings(os.environ, Path.cwd()).settings.python
     interpreter = engine.find_python(python, os.environ, sys.prefix)
     found = engine.gather(interpreter, os.environ).flashinfer_dir if interpreter else None
     if interpreter and not found:

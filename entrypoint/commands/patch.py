@@ -1,4 +1,4 @@
-"""`patch list|check|apply|revert`."""
+"""`patch list|check|apply|revert`. What no option gives is taken from the settings, as `plan` does."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from entrypoint.prepare.patches.apply import EditState
+from entrypoint.prepare.patches.apply import EditState, Where
+from entrypoint.prepare.patches.catalog import Mode
+
+if TYPE_CHECKING:
+    from entrypoint.settings.schema import Settings
 
 SOURCE = click.option(
     "--source",
     type=click.Path(path_type=Path),
     help="Directory that holds an sglang package; default: the one that GLM47_PYTHON would import.",
 )
-PYTHON = click.option(
-    "--python", envvar="GLM47_PYTHON", show_envvar=True, help="The interpreter that holds sglang."
-)
+PYTHON = click.option("--python", help="The interpreter that holds sglang; default: GLM47_PYTHON.")
 MODE = click.option(
     "--mode",
     type=click.Choice(["pad", "assert", "off"]),
-    envvar="GLM47_MODELOPT_PATCH",
-    show_envvar=True,
-    default="pad",
-    show_default=True,
-    help="pad: right at every width; assert: the original deployment's edit; off: none.",
+    help="pad: right at every width; assert: the original deployment's edit; off: none; "
+    "default: GLM47_MODELOPT_PATCH.",
 )
 FORMAT = click.option(
     "--format", "style", type=click.Choice(["text", "json"]), default="text", help="For people or programs."
@@ -61,12 +61,14 @@ def list_command(style: str) -> None:
 @PYTHON
 @MODE
 @FORMAT
-def check_command(source: Path | None, python: str | None, mode: str, style: str) -> None:
+def check_command(source: Path | None, python: str | None, mode: Mode | None, style: str) -> None:
     """Say of every edit whether it is applied, needed, not needed or not recognised. Changes nothing."""
     from entrypoint.errors import ExitCode
     from entrypoint.prepare.patches.apply import check_all
 
-    states = check_all(_source(source, python), mode)  # type: ignore[arg-type]
+    settings = _settings()
+    mode = mode or settings.modelopt_patch
+    states = check_all(_source(source, python or settings.python), mode)
     _show(states, style)
     if mode != "off" and any(s.state == "not recognised" for s in states):
         sys.exit(ExitCode.CANTCREAT)
@@ -79,31 +81,32 @@ def check_command(source: Path | None, python: str | None, mode: str, style: str
 @click.option(
     "--where",
     type=click.Choice(["auto", "inplace", "overlay"]),
-    default="inplace",
-    show_default=True,
-    help="In the package's files, beside them in --run-dir, or the first of these that works.",
+    help="In the package's files, beside them in --run-dir, or the first of these that works; "
+    "default: GLM47_PATCH_MODE where it is given, else inplace.",
 )
 @click.option(
-    "--run-dir",
-    type=click.Path(path_type=Path),
-    envvar="GLM47_RUN_DIR",
-    show_envvar=True,
-    default="/tmp/glm47-runner",
-    show_default=True,
-    help="Where an overlay goes.",
+    "--run-dir", type=click.Path(path_type=Path), help="Where an overlay goes; default: GLM47_RUN_DIR."
 )
 @FORMAT
 def apply_command(
-    source: Path | None, python: str | None, mode: str, where: str, run_dir: Path, style: str
+    source: Path | None,
+    python: str | None,
+    mode: Mode | None,
+    where: Where | None,
+    run_dir: Path | None,
+    style: str,
 ) -> None:
     """Make the edits that are needed. Doing it again changes nothing."""
     from entrypoint.prepare.patches.apply import apply_all
 
+    settings = _settings()
+    given = settings.patch_mode if "patch_mode" in settings.model_fields_set else "inplace"
     done = apply_all(
-        _source(source, python),
-        modelopt=mode,  # type: ignore[arg-type]
-        where=where,  # type: ignore[arg-type]
-        run_dir=run_dir,
+        _source(source, python or settings.python),
+        modelopt=mode or settings.modelopt_patch,
+        where=where or given,
+        run_dir=run_dir or Path(settings.run_dir),
+        environ=os.environ,
     )
     _show(done.edits, style, where=done.where, changed=list(done.changed), env=dict(done.env))
 
@@ -116,8 +119,15 @@ def revert_command(source: Path | None, python: str | None, style: str) -> None:
     """Take the edits out of the package's files again."""
     from entrypoint.prepare.patches.apply import revert_all
 
-    done = revert_all(_source(source, python))
+    done = revert_all(_source(source, python or _settings().python))
     _show(done.edits, style, where=done.where, changed=list(done.changed))
+
+
+def _settings() -> Settings:
+    """The settings that `plan` uses; ConfigError (78) when one of them is wrong."""
+    from entrypoint.load import load_settings
+
+    return load_settings(os.environ, Path.cwd()).settings
 
 
 def _source(source: Path | None, python: str | None) -> Path:

@@ -7,8 +7,6 @@ import os
 import stat
 from pathlib import Path
 
-from dotenv.parser import parse_stream
-
 MAX_BYTES = 64 * 1024
 """Largest file that is read: a value or a .env is far below it, a wrong path often is not."""
 
@@ -66,6 +64,8 @@ def parse_env_file(text: str) -> tuple[dict[str, str], tuple[int, ...]]:
     ``$`` is an ordinary character: a password must not change because a variable of that name exists.
     Of a name given twice the last one counts; a name without ``=`` is ignored.
     """
+    from dotenv.parser import parse_stream
+
     # python-dotenv's dotenv_values() skips a bad line with a log message; its parser says which it was.
     values: dict[str, str] = {}
     bad: list[int] = []

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from pydantic import SecretStr, ValidationError
 
 from entrypoint.errors import ConfigError
+from entrypoint.settings.early import DEFAULT_ENV_FILE, ENV_FILE_VARIABLE
 from entrypoint.settings.files import Unreadable, is_file, parse_env_file, read_text
 from entrypoint.settings.origin import REDACTED, Origin
 from entrypoint.settings.schema import (
@@ -40,8 +41,6 @@ from entrypoint.settings.words import (
 
 __all__ = ["NATIVE_NAMES", "NATIVE_PREFIXES", "Loaded", "is_native", "is_secret_native", "load", "roles_of"]
 
-ENV_FILE_VARIABLE = LOADER_ONLY[0]
-DEFAULT_ENV_FILE = ".env"
 ENVIRONMENT = "environment"
 
 NATIVE_NAMES = ("CUDA_VISIBLE_DEVICES", "ETCD_ENDPOINTS", "HOST_IP", "NATS_SERVER")

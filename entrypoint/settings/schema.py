@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from entrypoint.settings.early import ENV_FILE_VARIABLE
+
 PREFIX = "GLM47_"
 
 ROLES = ("etcd", "nats", "prefill", "decode", "aggregated", "frontend", "nginx")
@@ -348,5 +350,5 @@ def roles_of(settings: Settings) -> tuple[str, ...]:
 INTERNAL = ("GLM47_PROCESS",)
 """Set by the runner on its children, so a runner started by one of them must accept it."""
 
-LOADER_ONLY = ("GLM47_ENV_FILE",)
+LOADER_ONLY = (ENV_FILE_VARIABLE,)
 """Read by the loader itself: where the .env file is (default ./.env)."""

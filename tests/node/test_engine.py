@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.node import engine, facts
+from entrypoint.node import engine, inspect
 from entrypoint.settings.schema import Settings
 
 
@@ -124,7 +124,7 @@ def test_a_directory_called_etcd_is_not_an_executable(
 
 def test_gathering_is_quick(venv: Path) -> None:
     settings = Settings(python=str(venv / "bin/python3"))
-    facts.gather(settings, {"PATH": os.environ["PATH"]}, model=False)
+    inspect.gather(settings, {"PATH": os.environ["PATH"]}, model=False)
     started = time.perf_counter()
-    facts.gather(settings, {"PATH": os.environ["PATH"]}, model=False)
+    inspect.gather(settings, {"PATH": os.environ["PATH"]}, model=False)
     assert time.perf_counter() - started < 0.06

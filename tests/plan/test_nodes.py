@@ -10,7 +10,8 @@ import pytest
 
 from entrypoint.errors import ConfigError
 from entrypoint.node import network
-from entrypoint.node.facts import Facts, gpus_given
+from entrypoint.node.facts import Facts
+from entrypoint.node.inspect import gpus_given
 from entrypoint.node.network import Network
 from tests.plan.deployments import HEAD, NEWER, PINNED, Container, Hosts, build
 

@@ -133,7 +133,7 @@ def _measure(
     plans: tuple[Path, ...],
 ) -> None:
     from entrypoint.commands.bench.display import Display
-    from entrypoint.commands.bench.report import MARKDOWN
+    from entrypoint.commands.bench.files import MARKDOWN
     from entrypoint.commands.bench.session import Options, Session, Stopped, now
     from entrypoint.commands.bench.suite import load_suite
     from entrypoint.load import api_url, load_settings

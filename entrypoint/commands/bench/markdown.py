@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from entrypoint.commands.bench.report import Report
 from entrypoint.commands.bench.results import METRICS, Run
 from entrypoint.commands.bench.statistic import Sample
 from entrypoint.commands.bench.suite import BenchTest
-
-if TYPE_CHECKING:
-    from entrypoint.commands.bench.report import Report
 
 NONE = "-"
 """Stands for a number that there is none of."""

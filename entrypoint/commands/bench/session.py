@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint import __version__
-from entrypoint.commands.bench import aiperf, report
+from entrypoint.commands.bench import aiperf, files, report
 from entrypoint.commands.bench.display import Display
 from entrypoint.commands.bench.markdown import one_line
 from entrypoint.commands.bench.places import find_tokenizer, make_directory, read_plans
@@ -138,8 +138,8 @@ class Session:
         if state == "complete" and (reason := failures(options.suite, self._runs)):
             state = "failed requests"
         written = self._write(directory, context, state, reason)
-        written.plots = report.draw(written, directory, found.python, options.environ)
-        report.write(written, directory)
+        written.plots = files.draw(written, directory, found.python, options.environ)
+        files.write(written, directory)
         return written
 
     def _look(self, server: Server) -> tuple[list[dict[str, Any]], str]:
@@ -176,7 +176,7 @@ class Session:
         made = report.Report(
             self.options.suite, self.options.repeat, context, tuple(self._runs), state, reason
         )
-        report.write(made, directory)
+        files.write(made, directory)
         return made
 
     def _measure(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from entrypoint.commands.explain.tp import aligned
-from entrypoint.node import facts
+from entrypoint.node import inspect
 from entrypoint.node.facts import ModelFacts
 from entrypoint.plan.engine import kv_layouts, parallelism
 from entrypoint.plan.engine.kv_layouts import Verdict
@@ -20,7 +20,7 @@ COUNTS = 4
 def explain(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
     """Which prefill and decode workers on `nodes` nodes fit together, as a table for people."""
     settings = load(environ, cwd).settings
-    found = facts.gather(settings, environ)
+    found = inspect.gather(settings, environ)
     return table(
         found.model,
         backend=settings.transfer_backend,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from entrypoint.node import facts
+from entrypoint.node import inspect
 from entrypoint.node.facts import ModelFacts
 from entrypoint.plan.engine import moe_runner, parallelism
 from entrypoint.plan.releases import ASSERTS_W2_SCALES, ROUNDS_TRTLLM_WIDTH
@@ -30,7 +30,7 @@ def trtllm_width(width: int, sglang: str | None) -> int:
 def explain(environ: Mapping[str, str], cwd: Path, nodes: int) -> str:
     """What each tensor parallelism costs on up to `nodes` nodes, as a table for people."""
     settings = load(environ, cwd).settings
-    found = facts.gather(settings, environ)
+    found = inspect.gather(settings, environ)
     return table(
         found.model,
         gpus_per_node=settings.gpus_per_node,

@@ -12,7 +12,7 @@ import click
 
 from entrypoint.commands.topology import show
 from entrypoint.errors import ConfigError
-from entrypoint.node import nodelist, topology
+from entrypoint.node import in_slurm, nodelist, topology
 from entrypoint.plan import arguments
 
 if TYPE_CHECKING:
@@ -116,12 +116,12 @@ def _listeners(settings: Settings, native: Mapping[str, str], found: topology.To
 
 def _check_layout(settings: Settings, native: Mapping[str, str], found: topology.Topology) -> None:
     """Refuse workers that do not fit together (docs/layouts.md), as `run` would."""
-    from entrypoint.node import facts
+    from entrypoint.node import inspect
     from entrypoint.plan.roles import kv_layout
 
     if not found.disaggregated:
         return
-    book = kv_layout.of_topology(settings, found, facts.gather(settings, os.environ), native)
+    book = kv_layout.of_topology(settings, found, inspect.gather(settings, os.environ), native)
     if book.problems:
         raise ConfigError(dict.fromkeys(book.problems))
     for line in dict.fromkeys(book.warnings):
@@ -134,7 +134,7 @@ def _nodes(text: str | None, count: int | None) -> tuple[str, ...]:
             raise ConfigError("cannot use both --nodelist and --nodes: leave one of them out")
         return tuple(f"node{index:0{len(str(count))}}" for index in range(1, count + 1))
     source = "--nodelist" if text is not None else "SLURM_JOB_NODELIST"
-    text = os.environ.get("SLURM_JOB_NODELIST") if text is None else text
+    text = in_slurm.node_list(os.environ) if text is None else text
     if text is None:
         raise ConfigError(
             "cannot lay out the deployment: no nodes are named: give --nodelist 'nvl72d[001-006]', "

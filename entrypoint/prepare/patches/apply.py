@@ -7,7 +7,6 @@ Effects: `sources`, `inplace`, `overlay`, and the three verbs here.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,18 +82,17 @@ def apply_all(
     modelopt: Mode,
     where: Where,
     run_dir: Path,
-    environ: Mapping[str, str] | None = None,
+    environ: Mapping[str, str],
 ) -> Applied:
     """Make every edit that is needed, in the package or as an overlay in `run_dir`. Idempotent.
 
-    `environ` is what the engine's processes will inherit (default: ours); its PYTHONPATH is kept.
+    `environ` is what the engine's processes will inherit; its PYTHONPATH is kept.
     PatchError (73) when a source is not recognised, CannotWriteError (73) when nothing can be written. Either
     way every file is the old one or the new one.
     """
     package = sources.package_dir(source_dir)
     if modelopt == "off":
         return Applied((), "nowhere", ())
-    env = os.environ if environ is None else environ
     files = _look(package, modelopt)
     _refuse_unknown(package, files, modelopt)
     if where != "overlay":
@@ -106,7 +104,7 @@ def apply_all(
                     f"cannot patch sglang in place: {error.filename or package}: {error.strerror or error}: "
                     "make it writable, or set GLM47_PATCH_MODE=auto or overlay"
                 ) from None
-    return _overlay(package, modelopt, run_dir, env)
+    return _overlay(package, modelopt, run_dir, environ)
 
 
 def revert_all(source_dir: Path) -> Applied:

@@ -86,3 +86,27 @@ def test_list(source_dir: Path) -> None:
         "modelopt",
         "glm4_moe_routing",
     ]
+
+
+def test_it_reads_the_settings_that_plan_reads(source_dir: Path, tmp_path: Path) -> None:
+    given, named = tmp_path / "given", tmp_path / "run-dir"
+    named.write_text(f"{tmp_path}/run\n")
+    given.write_text(
+        f"GLM47_MODELOPT_PATCH=assert\nGLM47_PATCH_MODE=overlay\nGLM47_RUN_DIR_FILE={named}\n"
+        "GLM47_PYTHON=/nowhere/python\n"
+    )
+    env = {"GLM47_ENV_FILE": str(given)}
+    done = patch("apply", "--source", source_dir, "--format", "json", **env)
+    assert {edit["mode"] for edit in json.loads(done.stdout)["edits"]} >= {"assert"}
+    assert json.loads(done.stdout)["where"] == "overlay"
+    assert json.loads(done.stdout)["env"]["PYTHONPATH"].startswith(f"{tmp_path}/run/overlay/")
+    assert sample.source(source_dir).read_text() == sample.MODELOPT
+    # An option says more than any setting, and the interpreter is GLM47_PYTHON's.
+    assert "(mode pad)" in patch("check", "--source", source_dir, "--mode", "pad", **env).stdout
+    assert "GLM47_PYTHON: /nowhere/python" in patch("check", **env).stderr
+
+
+def test_a_bad_setting_is_78_as_for_plan(source_dir: Path) -> None:
+    done = patch("check", "--source", source_dir, GLM47_MODELOPT_PATCH="padd")
+    assert done.returncode == 78
+    assert done.stderr.startswith("glm47-runner: cannot use GLM47_MODELOPT_PATCH: 'padd' (environment): ")

@@ -28,8 +28,9 @@ import sys
 from pathlib import Path
 from entrypoint.errors import RunnerError
 from entrypoint.prepare.patches.apply import apply_all
+run_dir = Path(sys.argv[3])
 try:
-    done = apply_all(Path(sys.argv[1]), modelopt="pad", where=sys.argv[2], run_dir=Path(sys.argv[3]))
+    done = apply_all(Path(sys.argv[1]), modelopt="pad", where=sys.argv[2], run_dir=run_dir, environ={})
 except RunnerError as error:
     sys.exit(f"{int(error.exit_code)} {error}")
 print(done.where, *done.env.values())
@@ -37,7 +38,7 @@ print(done.where, *done.env.values())
 
 
 def in_place(source_dir: Path, mode: str = "pad") -> Applied:
-    return apply_all(source_dir, modelopt=mode, where="inplace", run_dir=source_dir)  # type: ignore[arg-type]
+    return apply_all(source_dir, modelopt=mode, where="inplace", run_dir=source_dir, environ={})  # type: ignore[arg-type]
 
 
 def apply_elsewhere(
@@ -98,7 +99,7 @@ def test_image_build_and_start_agree(source_dir: Path, tmp_path: Path) -> None:
     in_place(source_dir)
     patched = files(source_dir)
     for where in ("auto", "overlay", "inplace"):
-        done = apply_all(source_dir, modelopt="pad", where=where, run_dir=tmp_path / "run")  # type: ignore[arg-type]
+        done = apply_all(source_dir, modelopt="pad", where=where, run_dir=tmp_path / "run", environ={})  # type: ignore[arg-type]
         assert (done.where, done.changed, dict(done.env)) == ("inplace", (), {})
     assert files(source_dir) == patched
     assert not (tmp_path / "run").exists()
@@ -106,7 +107,7 @@ def test_image_build_and_start_agree(source_dir: Path, tmp_path: Path) -> None:
 
 def test_off_looks_at_nothing(tmp_path: Path) -> None:
     sample.write(tmp_path, text="nothing of the kind")
-    done = apply_all(tmp_path, modelopt="off", where="auto", run_dir=tmp_path)
+    done = apply_all(tmp_path, modelopt="off", where="auto", run_dir=tmp_path, environ={})
     assert (done.where, done.edits) == ("nowhere", ())
 
 
@@ -201,7 +202,7 @@ def test_a_lock_that_is_never_released(
     with real(directory):
         with pytest.raises(CannotWriteError, match=r"another process holds .*\.glm47-runner\.lock"):
             in_place(source_dir)
-        done = apply_all(source_dir, modelopt="pad", where="auto", run_dir=tmp_path / "run")
+        done = apply_all(source_dir, modelopt="pad", where="auto", run_dir=tmp_path / "run", environ={})
     assert done.where == "overlay" and sample.source(source_dir).read_text() == sample.MODELOPT
 
 
@@ -245,7 +246,7 @@ def test_a_user_who_may_not_write_the_package() -> None:
                     refused = str(in_place(place))
                 except CannotWriteError as error:
                     refused = str(error)
-                done = apply_all(place, modelopt="pad", where="auto", run_dir=run_dir)
+                done = apply_all(place, modelopt="pad", where="auto", run_dir=run_dir, environ={})
                 os.write(writer, f"{refused}\n{done.where}\n{done.env['PYTHONPATH']}\n".encode())
             finally:
                 os._exit(0)

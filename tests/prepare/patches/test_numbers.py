@@ -99,7 +99,7 @@ def test_every_release(version: str, tmp_path: Path) -> None:
     text, good = line(version)
     assert good, text
     copy = releases.copies(of, tmp_path)["pad"]
-    assert apply_all(copy, modelopt="pad", where="inplace", run_dir=tmp_path).changed == ()
+    assert apply_all(copy, modelopt="pad", where="inplace", run_dir=tmp_path, environ={}).changed == ()
     revert_all(copy)
     for path in (modelopt.PATH, glm4_moe.PATH):
         assert (copy / "sglang" / path).read_bytes() == (of.sglang / "sglang" / path).read_bytes()

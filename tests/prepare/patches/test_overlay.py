@@ -99,7 +99,7 @@ def test_main_and_spawned_processes_import_the_copies(engine: Path, tmp_path: Pa
 def test_in_place_reaches_spawned_processes_and_beats_old_bytecode(engine: Path, tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "user")}
     assert [seen["padded"] for seen in run(engine, env)] == [False, False]
-    done = apply_all(site_of(engine), modelopt="pad", where="inplace", run_dir=tmp_path / "run")
+    done = apply_all(site_of(engine), modelopt="pad", where="inplace", run_dir=tmp_path / "run", environ={})
     assert done.where == "inplace" and not done.env
     for seen in run(engine, env):
         assert seen["padded"] is True and seen["quant"] == str(sample.source(site_of(engine)))
