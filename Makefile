@@ -1,13 +1,15 @@
 # make demo  serves on this machine with the mocker engine
 # make test  passes the tests
 # make test-engine  passes those with SGLang itself, on the CPU: 2.5 GB, installed by it
+# make test-engine-all  passes more of them
 PYTHON ?= python3
 BIN := .venv/bin
 ENGINE := .venv/engine
 AIPERF := .venv/bench
+SIDE_BY_SIDE := -n 3 --dist loadgroup
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-bench setup-cpu-engine demo test test-engine releases lint unit bench lock clean
+.PHONY: setup setup-bench setup-cpu-engine demo test test-engine test-engine-all releases lint unit bench lock clean
 
 setup: .venv/.ready $(ENGINE)/.ready
 
@@ -43,10 +45,15 @@ setup-cpu-engine: setup
 	$(BIN)/python -m tests.support.cpu_engine
 
 test-engine: setup-cpu-engine
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "engine and not releases" tests/engine
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "engine and not engine_more and not releases" tests/engine
 
-# Every release on the registry: the padding edit, layouts, hints, FlashInfer; and the newer CPU engines, 2.5 GB each.
-releases: setup
+# What .ci/run has no time for.
+test-engine-all: setup-cpu-engine
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "engine and not releases" tests/engine
+
+# Every release on the registry: the padding edit, layouts, hints, FlashInfer; and every engine test, on the pinned
+# release and on the newer ones, 2.5 GB each.
+releases: setup test-engine-all
 	$(BIN)/python -m pytest -m releases -n auto tests/prepare tests/plan tests/supervise/failures
 	$(BIN)/python -m pytest -m releases tests/engine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.support.available import available
 from tests.support.cpu_engine import engine_python, make_model, prompts, reference
 from tests.support.cpu_engine.install import NEWER, PINNED
+from tests.support.node import Node, second_node
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,3 +52,10 @@ def asked() -> list[str]:
 def right(release: str, model: Path, asked: list[str]) -> list[str]:
     """The answers to `asked`, from transformers."""
     return reference(model, asked, release=release)
+
+
+@pytest.fixture
+def other() -> Iterator[Node]:
+    """A second machine."""
+    with second_node() as node:
+        yield node

@@ -1,6 +1,7 @@
 """A second machine: a network namespace with an address of its own, and a cable to this one.
 
-Its loopback is not ours: what listens on 127.0.0.1 there is out of reach here. Takes root and iproute2.
+Its loopback and its shared memory are not ours: what listens on 127.0.0.1 there is out of reach here. Takes
+root, iproute2 and util-linux.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+
+OWN_SHM = 'mount -t tmpfs shm /dev/shm && exec "$0" "$@"'
+"""Ranks that share /dev/shm take each other for processes of one machine, and talk over its loopback."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,9 @@ class Node:
     interface_here: str
 
     def command(self, *words: str) -> list[str]:
-        """`words` as a command line that runs there."""
-        return ["ip", "netns", "exec", self.name, *words]
+        """`words` as a command line that runs there, once `OWN_SHM` has made it another machine."""
+        apart = ("unshare", "--mount", "--ipc", "sh", "-c", OWN_SHM)
+        return ["ip", "netns", "exec", self.name, *apart, *words]
 
 
 @contextmanager

@@ -46,12 +46,14 @@ def settings(
 ) -> dict[str, str]:
     """The environment with which a runner starts the CPU engine; roles, ports and addresses are the caller's.
 
-    `gpus`: ranks of this node. `spins`: an idle scheduler keeps a core busy, as in production; else it
-    sleeps, so that several engines have room on two cores.
+    Ranks and KV transfers use the loopback: what goes to another machine needs `GLOO_SOCKET_IFNAME` and
+    `UCX_NET_DEVICES` of its own. `gpus`: ranks of this node. `spins`: an idle scheduler keeps a core busy, as
+    in production; else it sleeps, so that several engines have room on two cores.
     """
     made = {
         "PYTHONPATH": str(SHIM),
         "GLOO_SOCKET_IFNAME": "lo",
+        "UCX_NET_DEVICES": "lo",
         "GLM47_PYTHON": engine_python(release),
         "GLM47_ETCD_BIN": str(ENGINE / "etcd"),
         "GLM47_NATS_BIN": str(ENGINE / "nats-server"),

@@ -14,6 +14,7 @@ import os
 import sys
 import types
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 GPU_PACKAGES = {"sgl_kernel", "torchao", "vllm"}
@@ -21,6 +22,8 @@ MEDIA_PACKAGES = {"decord", "soundfile", "torchaudio", "torchvision"}
 """Imported by SGLang for models with eyes and ears."""
 ABSENT = {"sgl_kernel.scalar_type", "vllm.logger", "vllm._C"}
 """SGLang looks for these in a try block: an ImportError is the right answer."""
+MODEL = "glm4_moe"
+"""The module of the only model that is loaded."""
 LAYERS = "vllm.model_executor.layers."
 """On a CPU without AMX, SGLang takes two modules of layers from here, in place of its own of the same name,
 whose classes have a version in plain PyTorch."""
@@ -34,6 +37,8 @@ def environment() -> None:
         "MC_FORCE_TCP": "1",
         "OMP_NUM_THREADS": "1",
         "TORCHDYNAMO_DISABLE": "1",
+        # By SGLang's own setting: reading the other 100 to 250 takes every scheduler over a second.
+        "SGLANG_DISABLED_MODEL_ARCHS": ",".join(other_models()),
     }.items():
         os.environ.setdefault(name, value)
     # SGLang binds each rank to cores of its own, or refuses more ranks than the machine has NUMA nodes.
@@ -162,6 +167,14 @@ class ChangedModules(importlib.abc.MetaPathFinder):
             return None
         spec.loader = Changed(spec.loader, change)
         return spec
+
+
+def other_models() -> list[str]:
+    """The modules of the models that are not run here."""
+    sglang = importlib.util.find_spec("sglang")
+    folders = (sglang and sglang.submodule_search_locations) or ()
+    found = (file.stem for folder in folders for file in Path(folder, "srt", "models").glob("*.py"))
+    return sorted(set(found) - {MODEL, "__init__"})
 
 
 def sglang_minor() -> int:
