@@ -5,18 +5,20 @@ Everything that is wrong is collected and raised as one `ConfigError`, so that o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from entrypoint.errors import ConfigError
 from entrypoint.node.facts import Facts
 from entrypoint.node.placement import WORKER_ROLES, Placement
 from entrypoint.plan import file_edits as edits
 from entrypoint.plan import releases
-from entrypoint.plan.context import Context, Notebook, Part
+from entrypoint.plan.context import Context, Part
 from entrypoint.plan.deployment import decide
+from entrypoint.plan.diagnostics import Diagnostic, Level, note, problems, texts, unmet, warning
 from entrypoint.plan.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
 from entrypoint.plan.roles.announcements import announcements
 from entrypoint.plan.roles.endpoints import health
+from entrypoint.plan.roles.rank import resolve_ranks
 from entrypoint.plan.types import Endpoint, Plan, Process
 from entrypoint.settings.origin import Origin
 from entrypoint.settings.schema import Settings
@@ -35,46 +37,46 @@ def build_plan(
     An empty one counts as unset: that is how Compose passes a variable that nobody gave.
     """
     native = {name: value for name, value in native.items() if value}
-    book = Notebook(list(placement.problems), list(placement.unmet), list(placement.warnings))
-    if placement.job is not None:
-        book.warnings += placement.job.topology.warnings
-    engine = facts.engine
-    installed = {"sglang": engine.sglang, "dynamo": engine.dynamo, "flashinfer": engine.flashinfer}
-    book.warnings += releases.unlooked_at(installed)
-    ctx = decide(settings, placement, facts, native, book)
+    ctx = decide(settings, placement, facts, native)
     uses_model = bool(set(ctx.roles) & {*WORKER_ROLES, "frontend"})
     cwd = mocker.directory(ctx) if settings.engine == "mocker" and uses_model else None
-    parts: list[Part] = []
-    if "etcd" in ctx.roles:
-        parts.append(servers.etcd(ctx))
-    if "nats" in ctx.roles:
-        parts.append(servers.nats(ctx))
-    parts += worker.parts(ctx, cwd)
-    layouts = kv_layout.layouts(ctx)
-    if "frontend" in ctx.roles:
-        parts.append(frontend.frontend(ctx, cwd))
-    job_part = job.job(ctx, parts)
-    ports = [
-        *(port for part in parts for port in part.ports),
-        health(ctx.settings),
+    ranks = resolve_ranks(ctx)
+    workers, about_workers = worker.parts(ctx, ranks, cwd)
+    layouts, about_layouts = kv_layout.layouts(ctx, ranks)
+    in_front = job.nginx(ctx)
+    parts: list[Part] = [
+        *([servers.etcd(ctx)] if "etcd" in ctx.roles else []),
+        *([servers.nats(ctx)] if "nats" in ctx.roles else []),
+        *workers,
+        *([frontend.frontend(ctx, cwd)] if "frontend" in ctx.roles else []),
+        *([in_front[0]] if in_front is not None else []),
     ]
-    book.problems += port_conflicts(ports)
     processes = tuple(part.process for part in parts)
-    _engine_found(ctx, processes)
-    file_edits = edits.file_edits(ctx) if uses_model else ()
-    if uses_model:
-        _model_notes(ctx)
-    if book.problems:
-        raise ConfigError(dict.fromkeys(book.problems))
+    files = (in_front[1],) if in_front is not None else ()
+    job_part, about_job = job.job(ctx, tuple(process.name for process in processes), files)
+    ports = (*(port for part in parts for port in part.ports), health(ctx.settings))
+    found = [
+        *_about_place(placement, facts),
+        *ctx.diagnostics,
+        *(one for part in parts for one in part.diagnostics),
+        *about_workers,
+        *about_layouts,
+        *about_job,
+        *problems(port_conflicts(ports)),
+        *_engine_found(ctx, processes),
+        *(_model_notes(ctx) if uses_model else ()),
+    ]
+    if wrong := texts(found, Level.PROBLEM):
+        raise ConfigError(wrong)
     return Plan(
         roles=ctx.roles,
         processes=processes,
         gates=ctx.gates,
-        file_edits=file_edits,
-        ports=tuple(ports),
+        file_edits=edits.file_edits(ctx, ranks) if uses_model else (),
+        ports=ports,
         settings=dict(origins),
-        warnings=tuple(dict.fromkeys(book.warnings)),
-        notes=tuple(dict.fromkeys(book.notes)),
+        warnings=texts(found, Level.WARNING),
+        notes=texts(found, Level.NOTE),
         model_source=settings.model_path,
         model_path=ctx.model_path,
         served_model_name=settings.served_model_name,
@@ -93,7 +95,7 @@ def build_plan(
         needs_weights=settings.engine == "sglang" and bool(ctx.worker_roles),
         model_error=facts.model.error if uses_model else None,
         bos_token_id=facts.model.bos_token_id,
-        unmet=tuple(dict.fromkeys(book.unmet)),
+        unmet=texts(found, Level.UNMET),
         rank=placement.node_rank,
         nnodes=placement.nnodes,
         job=job_part,
@@ -104,8 +106,9 @@ def build_plan(
 
 def _fresh_dirs(ctx: Context, processes: tuple[Process, ...]) -> tuple[str, ...]:
     """Our own file store: an earlier run's worker stays in it for 10 s, and requests go to it."""
-    store = engine_env.file_store(ctx)
-    return (store,) if any(p.env.get("DYN_FILE_KV") == store for p in processes) else ()
+    if "DYN_FILE_KV" in ctx.native or not any("DYN_FILE_KV" in p.env for p in processes):
+        return ()
+    return (engine_env.file_store(ctx),)
 
 
 def port_conflicts(ports: Sequence[Endpoint]) -> list[str]:
@@ -121,30 +124,37 @@ def port_conflicts(ports: Sequence[Endpoint]) -> list[str]:
     return found
 
 
-def _model_notes(ctx: Context) -> None:
+def _about_place(placement: Placement, facts: Facts) -> Iterator[Diagnostic]:
+    yield from problems(placement.problems)
+    yield from map(unmet, placement.unmet)
+    yield from map(warning, placement.warnings)
+    if placement.job is not None:
+        yield from map(warning, placement.job.topology.warnings)
+    engine = facts.engine
+    installed = {"sglang": engine.sglang, "dynamo": engine.dynamo, "flashinfer": engine.flashinfer}
+    yield from map(warning, releases.unlooked_at(installed))
+
+
+def _model_notes(ctx: Context) -> Iterator[Diagnostic]:
     if not ctx.facts.model.config_read:
-        ctx.book.notes.append(
+        yield note(
             "the model's config.json was not read: the published numbers of GLM-4.7 were used for every check"
         )
 
 
-def _engine_found(ctx: Context, processes: tuple[Process, ...]) -> None:
+def _engine_found(ctx: Context, processes: tuple[Process, ...]) -> Iterator[Diagnostic]:
     engine = ctx.facts.engine
     if not any(p.argv[0] == ctx.python for p in processes):
         return
     if engine.python is None:
-        ctx.book.unmet.append(
+        yield unmet(
             "cannot find the engine's interpreter: no Python with dynamo here; "
             "set GLM47_PYTHON to the one that has it"
         )
     elif engine.dynamo is None:
-        ctx.book.unmet.append(
-            f"cannot use GLM47_PYTHON: {engine.python}: it has no dynamo; name one that has"
-        )
+        yield unmet(f"cannot use GLM47_PYTHON: {engine.python}: it has no dynamo; name one that has")
     if engine.dynamo is None:
-        ctx.book.notes.append(f"the installed Dynamo is not known: planned for {releases.PINNED['dynamo']}")
+        yield note(f"the installed Dynamo is not known: planned for {releases.PINNED['dynamo']}")
     needs_sglang = ctx.settings.engine == "sglang" and bool(ctx.worker_roles)
     if needs_sglang and engine.dynamo is not None and engine.sglang is None:
-        ctx.book.unmet.append(
-            f"cannot use GLM47_PYTHON: {engine.python}: it has no sglang; name one that has"
-        )
+        yield unmet(f"cannot use GLM47_PYTHON: {engine.python}: it has no sglang; name one that has")

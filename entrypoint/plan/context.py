@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from entrypoint.node.facts import Facts
 from entrypoint.node.placement import WORKER_ROLES, Placement
+from entrypoint.plan.arguments import Options
+from entrypoint.plan.diagnostics import Diagnostics
 from entrypoint.plan.endpoint import ANY, ANY6, LOOPBACK
 from entrypoint.plan.releases import Fact
 from entrypoint.plan.roles.endpoints import Api
@@ -15,22 +17,13 @@ from entrypoint.plan.types import Endpoint, Gate, Process
 from entrypoint.settings.schema import Settings
 
 
-@dataclass
-class Notebook:
-    """What planning has to say, collected as it goes."""
-
-    problems: list[str] = field(default_factory=list)
-    unmet: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
 @dataclass(frozen=True)
 class Part:
     """What one role adds to the plan."""
 
     process: Process
     ports: tuple[Endpoint, ...] = ()
+    diagnostics: Diagnostics = ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +39,6 @@ class Context:
     """`etcd`, `file` or `mem`."""
     model_path: str
     stop: Shares
-    book: Notebook
     api: Api
     etcd_url: str | None = None
     nats_url: str | None = None
@@ -55,6 +47,10 @@ class Context:
     """Prefill instances that a frontend waits for."""
     decode_workers: int = 1
     """Decode or aggregated instances that a frontend waits for."""
+    frontend_options: Options = field(default_factory=Options)
+    """Of this container's frontend, the person's own included."""
+    diagnostics: Diagnostics = ()
+    """What is to be said of all this."""
 
     @property
     def one_machine(self) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from entrypoint.node.facts import Facts
 from entrypoint.plan.context import Context
 from entrypoint.plan.engine.moe_runner import CUTLASS
 from entrypoint.plan.engine.parallelism import padded_width, width_per_rank
 from entrypoint.plan.releases import NAMES_ROUTING
-from entrypoint.plan.roles import engine_env, worker, worker_checks
+from entrypoint.plan.roles import engine_env
 from entrypoint.plan.types import FileEdit, FlashInfer, Process, SourcePatch
+
+if TYPE_CHECKING:
+    from entrypoint.plan.roles.rank import Rank
 
 MODELOPT = "srt/layers/quantization/modelopt_quant.py"
 GLM4_MOE = "srt/models/glm4_moe.py"
@@ -22,7 +27,7 @@ def needs_view(facts: Facts) -> bool:
     return facts.model.needs_bos_fix or not facts.model.config_read
 
 
-def file_edits(ctx: Context) -> tuple[FileEdit, ...]:
+def file_edits(ctx: Context, ranks: Sequence[Rank]) -> tuple[FileEdit, ...]:
     """The edits of this container, in the order they are made."""
     made = []
     if needs_view(ctx.facts):
@@ -36,7 +41,7 @@ def file_edits(ctx: Context) -> tuple[FileEdit, ...]:
     s = ctx.settings
     if s.engine == "sglang" and ctx.worker_roles and s.modelopt_patch != "off":
         directory = ctx.facts.engine.sglang_dir
-        texts = (_width(ctx, role) for role in ctx.worker_roles)
+        texts = (_width(ctx, rank) for rank in ranks)
         text = ", ".join(dict.fromkeys(t for t in texts if t))
         made.append(
             FileEdit(
@@ -79,9 +84,8 @@ def flashinfer(ctx: Context, processes: tuple[Process, ...]) -> FlashInfer | Non
     )
 
 
-def _width(ctx: Context, role: str) -> str | None:
-    split = worker_checks.split_of(ctx, role, worker.options(ctx, role, 0))
-    width = width_per_rank(ctx.facts.model.moe_intermediate_size, split.tp, split.ep)
+def _width(ctx: Context, rank: Rank) -> str | None:
+    width = width_per_rank(ctx.facts.model.moe_intermediate_size, rank.split.tp, rank.split.ep)
     if width is None:
         return None
     padded = padded_width(width)

@@ -83,11 +83,11 @@ def topology_command(
 
 def _listeners(settings: Settings, native: Mapping[str, str], found: topology.Topology) -> show.Listeners:
     """Where everything of the deployment would listen. ConfigError with every port that cannot be used."""
-    from entrypoint.plan.roles import endpoints, worker
+    from entrypoint.plan.roles import endpoints, rank
 
     api = endpoints.api(settings, native, behind_nginx=found.nginx)
     system, _, problems = endpoints.system(settings, native)
-    given = {role: worker.extra(settings, role) for role in dict.fromkeys(node.role for node in found.nodes)}
+    given = {role: rank.extra(settings, role) for role in dict.fromkeys(node.role for node in found.nodes)}
     dist_init = {role: endpoints.dist_init(settings, options) for role, options in given.items()}
     bootstrap = endpoints.bootstrap(settings, given.get("prefill", arguments.Options()))
     problems += [
@@ -117,14 +117,15 @@ def _listeners(settings: Settings, native: Mapping[str, str], found: topology.To
 def _check_layout(settings: Settings, native: Mapping[str, str], found: topology.Topology) -> None:
     """Refuse workers that do not fit together (docs/layouts.md), as `run` would."""
     from entrypoint.node import inspect
+    from entrypoint.plan.diagnostics import Level, texts
     from entrypoint.plan.roles import kv_layout
 
     if not found.disaggregated:
         return
-    book = kv_layout.of_topology(settings, found, inspect.gather(settings, os.environ), native)
-    if book.problems:
-        raise ConfigError(dict.fromkeys(book.problems))
-    for line in dict.fromkeys(book.warnings):
+    about = kv_layout.of_topology(settings, found, inspect.gather(settings, os.environ), native)
+    if wrong := texts(about, Level.PROBLEM):
+        raise ConfigError(wrong)
+    for line in texts(about, Level.WARNING):
         click.echo(f"warning: {line}", err=True)
 
 

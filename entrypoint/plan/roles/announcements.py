@@ -14,8 +14,7 @@ def announcements(ctx: Context) -> Announcements | None:
         return None
     namespace = ctx.native.get("DYN_NAMESPACE", ctx.settings.namespace)
     if ctx.discovery == "file":
-        directory = ctx.native.get("DYN_FILE_KV") or engine_env.file_store(ctx)
-        return Announcements("file", directory, namespace)
+        return Announcements("file", engine_env.file_store(ctx), namespace)
     if ctx.discovery != "etcd" or ctx.etcd_url is None:
         return None
     try:

@@ -8,11 +8,13 @@ nodes the host of `--dist-init-addr`. Both are planned here, so that they agree
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from entrypoint.node.network import is_loopback
 from entrypoint.plan import arguments
 from entrypoint.plan.context import Context
+from entrypoint.plan.diagnostics import Diagnostic, problem
 from entrypoint.plan.endpoint import ANY, ANY6, LOOPBACK, bracketed
 from entrypoint.plan.releases import ANNOUNCES_IPV6, RANKS_OVER_IPV6, TITLES
 
@@ -70,17 +72,19 @@ def url(address: Address, port: int) -> str:
     return f"http://{bracketed(address.host)}:{port}"
 
 
-def check(ctx: Context, role: str, given: arguments.Options, nnodes: int) -> None:
-    """Add what keeps a disaggregated worker's ranks, or the bootstrap server, from being reached."""
+def check(
+    ctx: Context, role: str, given: arguments.Options, nnodes: int, announced_at: Address
+) -> Iterator[Diagnostic]:
+    """What keeps a disaggregated worker's ranks, or the bootstrap server, from being reached."""
     here = own(ctx)
-    told = announced(ctx, given, nnodes) if role == "prefill" else here
+    told = announced_at if role == "prefill" else here
     engine = ctx.facts.engine
     for address in dict.fromkeys((here, told)):
         if ":" not in address.host:
             continue
         for fact, version in ((RANKS_OVER_IPV6, engine.sglang), (ANNOUNCES_IPV6, engine.dynamo)):
             if fact.holds(version) is False:
-                ctx.book.problems.append(
+                yield problem(
                     f"cannot use {address.source}: {address.host}: {role} workers of "
                     f"{TITLES[fact.package]} {version} cannot be reached over IPv6 ({fact.since} can); "
                     "name an interface or address of IPv4"
@@ -90,7 +94,7 @@ def check(ctx: Context, role: str, given: arguments.Options, nnodes: int) -> Non
         return
     text = " ".join(chosen.values) or "no value"
     if (why := _mismatch(ctx, text, told, nnodes)) is not None:
-        ctx.book.problems.append(f"cannot use {chosen.source} --host: {text}: {why}")
+        yield problem(f"cannot use {chosen.source} --host: {text}: {why}")
 
 
 def _leader(ctx: Context) -> Address:

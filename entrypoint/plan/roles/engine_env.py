@@ -84,8 +84,8 @@ def mark_questions(ctx: Context, env: dict[str, str], *, engine: bool) -> None:
 
 
 def file_store(ctx: Context) -> str:
-    """The directory of the file store, where DYN_FILE_KV does not name another."""
-    return f"{ctx.settings.run_dir}/store"
+    """The directory of the file store."""
+    return ctx.native.get("DYN_FILE_KV") or f"{ctx.settings.run_dir}/store"
 
 
 def store_variable(ctx: Context) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from entrypoint.plan import arguments
 from entrypoint.plan.context import Context, Part
+from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, note, problem, problems, warning
 from entrypoint.plan.endpoint import bracketed
 from entrypoint.plan.releases import ALWAYS_DISAGGREGATES, KV_EVENTS, MOCKER_NEEDS_NATS
 from entrypoint.plan.roles import engine_env
@@ -21,8 +24,8 @@ SETTLE = 1.0
 for ever and keeps the worker from leaving. On the file store the frontend starts after that."""
 
 
-def options(ctx: Context) -> arguments.Options:
-    """The frontend's options, the person's own included; problems go into the notebook."""
+def options(ctx: Context) -> tuple[arguments.Options, Diagnostics]:
+    """The frontend's options, the person's own included, and why those cannot be used."""
     s = ctx.settings
     words: list[str | tuple[str, str]] = []
     if "DYN_HTTP_HOST" not in ctx.native:
@@ -35,15 +38,14 @@ def options(ctx: Context) -> arguments.Options:
         words.append("--enforce-disagg")
     plan = arguments.planned(*words)
     try:
-        return plan.override(arguments.parse(s.frontend_extra_args, EXTRA))
+        return plan.override(arguments.parse(s.frontend_extra_args, EXTRA)), ()
     except arguments.ArgumentsError as error:
-        ctx.book.problems.append(str(error))
-        return plan
+        return plan, (problem(str(error)),)
 
 
 def kv_router(ctx: Context) -> bool:
     """Whether requests are routed by KV caches."""
-    given = options(ctx).value("--router-mode")
+    given = ctx.frontend_options.value("--router-mode")
     return (given or ctx.native.get("DYN_ROUTER_MODE", ctx.settings.router_mode)) == "kv"
 
 
@@ -57,33 +59,33 @@ def events_names(ctx: Context) -> tuple[str, str]:
 def uses_kv_events(ctx: Context) -> bool:
     """Whether its router listens to KV events, which go through NATS: only when a person asks for them."""
     variable, flag = events_names(ctx)
-    asked = options(ctx).get(flag) is not None or ctx.native.get(variable, "").lower() == "true"
+    asked = ctx.frontend_options.get(flag) is not None or ctx.native.get(variable, "").lower() == "true"
     return asked and kv_router(ctx)
 
 
 def frontend(ctx: Context, cwd: str | None) -> Part:
     """The frontend of this container; `cwd` as the mocker's, which registers the model by a relative name."""
     s = ctx.settings
-    given = options(ctx)
-    ctx.book.problems += ctx.api.problems
     env, secret = engine_env.dynamo(ctx)
     engine_env.mark_questions(ctx, env, engine=False)
     url = ctx.api.frontend.url
     drain = _drain(ctx, url, env)
+    about = [*problems(ctx.api.problems), *_about_drain(ctx, drain)]
     workers = ctx.worker_roles
     on_file_store = ctx.discovery == "file" and bool(workers)
     store = next((gate.probe for gate in ctx.gates if isinstance(gate.probe, StoreProbe)), None)
     if kv_router(ctx) and not uses_kv_events(ctx):
         variable, flag = events_names(ctx)
         ctx.add(env, variable, "false")
-        ctx.book.notes.append(
+        why = (
             "the KV router predicts caches from its own routing: events need NATS and a worker that "
             f"publishes them; {EXTRA}={flag} turns them on"
         )
+        about.append(note(why))
     process = Process(
         name="frontend",
         role="frontend",
-        argv=(ctx.python, "-m", "dynamo.frontend", *given.argv()),
+        argv=(ctx.python, "-m", "dynamo.frontend", *ctx.frontend_options.argv()),
         ready=FrontendProbe(
             url,
             s.served_model_name,
@@ -111,7 +113,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
         start_timeout=s.start_timeout,
         unlisted_timeout=UNLISTED_TIMEOUT if ctx.discovery == "file" else None,
     )
-    return Part(process, (ctx.api.frontend,))
+    return Part(process, (ctx.api.frontend,), tuple(about))
 
 
 def _drain(ctx: Context, url: str, env: dict[str, str]) -> Drain:
@@ -120,19 +122,21 @@ def _drain(ctx: Context, url: str, env: dict[str, str]) -> Drain:
     From the signal on, Dynamo's frontend answers new requests with 500 and sleeps its own drain time out,
     even when it is idle: so that is set to its least.
     """
-    asked, grace = ctx.native.get(DRAIN_VARIABLE), ctx.stop.grace("frontend")
-    if asked is None:
+    if DRAIN_VARIABLE not in ctx.native:
         env[DRAIN_VARIABLE] = "1"
-    elif not asked.isdigit() or int(asked) >= grace:
-        ctx.book.warnings.append(
+    return Drain(f"{url}/metrics", IN_FLIGHT, ctx.settings.drain_delay, ctx.stop.drain("frontend"))
+
+
+def _about_drain(ctx: Context, drain: Drain) -> Iterator[Diagnostic]:
+    asked, grace = ctx.native.get(DRAIN_VARIABLE), ctx.stop.grace("frontend")
+    if asked is not None and (not asked.isdigit() or int(asked) >= grace):
+        yield warning(
             f"{DRAIN_VARIABLE}={asked}: the frontend is killed {grace:g} s after "
             "its stop signal, since its requests have been waited for before; unset it"
         )
-    delay = ctx.settings.drain_delay
-    timeout = ctx.stop.drain("frontend")
-    if delay > timeout:
-        ctx.book.problems.append(
-            f"cannot use GLM47_DRAIN_DELAY: {delay:g}: GLM47_STOP_TIMEOUT {ctx.settings.stop_timeout:g} "
-            f"leaves the frontend {timeout:g} s to drain; lower it, or raise GLM47_STOP_TIMEOUT"
+    if drain.delay > drain.timeout:
+        yield problem(
+            f"cannot use GLM47_DRAIN_DELAY: {drain.delay:g}: GLM47_STOP_TIMEOUT "
+            f"{ctx.settings.stop_timeout:g} leaves the frontend {drain.timeout:g} s to drain; "
+            "lower it, or raise GLM47_STOP_TIMEOUT"
         )
-    return Drain(f"{url}/metrics", IN_FLIGHT, delay, timeout)

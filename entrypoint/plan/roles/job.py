@@ -6,30 +6,35 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from entrypoint.plan.context import Context, Part
+from entrypoint.plan.diagnostics import Diagnostics, problem
 from entrypoint.plan.endpoint import ANY
 from entrypoint.plan.roles.endpoints import health
 from entrypoint.plan.stop_budget import HOLD_MARGIN, shares
-from entrypoint.plan.types import JobPlan, Peer
+from entrypoint.plan.types import JobPlan, Peer, PlannedFile
 
 if TYPE_CHECKING:
     from entrypoint.node.topology import Node
 
 
-def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
-    """The job's part of the plan; adds nginx to `parts` where this node has it. None outside of Slurm."""
+def nginx(ctx: Context) -> tuple[Part, PlannedFile] | None:
+    """nginx and its configuration; None where this node does not have it."""
+    if "nginx" not in ctx.roles or ctx.placement.job is None:
+        return None
+    from entrypoint.plan.roles import nginx as role
+
+    return role.nginx(ctx, ctx.placement.job.topology.frontends)
+
+
+def job(
+    ctx: Context, processes: tuple[str, ...], files: tuple[PlannedFile, ...]
+) -> tuple[JobPlan | None, Diagnostics]:
+    """The job's part of the plan, around `processes` and the `files` they read. None outside of Slurm."""
     found, s = ctx.placement.job, ctx.settings
     if found is None:
-        return None
+        return None, ()
     from entrypoint.node import slurm
-    from entrypoint.plan.roles import nginx
 
     node, topology = found.node, found.topology
-    files = []
-    if "nginx" in ctx.roles:
-        part, config = nginx.nginx(ctx, topology.frontends)
-        parts.append(part)
-        files.append(config)
-    processes = tuple(part.process.name for part in parts)
     after = {name: pairs for name in processes if (pairs := slurm.stops_after(found, name))}
     watched = slurm.neighbours(found)
     asked = {peer for pairs in after.values() for peer, _ in pairs} - {other.name for other in watched}
@@ -40,19 +45,20 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
         return Peer(other.name, other.label, url, watch)
 
     own = health(s)
+    about: Diagnostics = ()
     if own.only_here and (watched or asked):
-        ctx.book.problems.append(
+        why = (
             f"cannot use GLM47_HEALTH_HOST: {own.host}: the runners of the job's other nodes ask this one "
             "there, and so it does them; use 0.0.0.0"
         )
-
+        about = (problem(why),)
     if node.rank > 0:
         # As long as its leader, which may wait for frontends and drain after them.
         hold = ctx.stop.drain("worker")
     else:
         # Until a frontend on any node has ended, with the same budget.
         hold = shares(s.stop_timeout, ("frontend", "worker", "server")).gone("frontend")
-    return JobPlan(
+    made = JobPlan(
         number=found.number,
         node=node.name,
         what=node.label,
@@ -66,5 +72,6 @@ def job(ctx: Context, parts: list[Part]) -> JobPlan | None:
         stops_after=after,
         stop_hold=hold + HOLD_MARGIN,
         log_names=slurm.log_names(found, processes),
-        files=tuple(files),
+        files=files,
     )
+    return made, about

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from entrypoint.node.facts import Facts
 from entrypoint.node.placement import Placement
 from entrypoint.node.topology import Topology
-from entrypoint.plan import arguments
-from entrypoint.plan.context import Context, Notebook
+from entrypoint.plan.context import Context
+from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, problem, warning
 from entrypoint.plan.engine import kv_layouts
 from entrypoint.plan.engine.kv_layouts import Verdict
 from entrypoint.plan.releases import PINNED
-from entrypoint.plan.roles import sglang, worker, worker_checks
+from entrypoint.plan.roles.rank import Rank, resolve_rank, resolve_ranks
 from entrypoint.plan.types import KvLayout
 from entrypoint.settings.schema import Settings
 
@@ -21,42 +21,43 @@ PAIR = ("prefill", "decode")
 ALLOW = "GLM47_ALLOW_WRONG_LAYOUT"
 
 
-def layout_of(ctx: Context, role: str, given: arguments.Options) -> KvLayout:
-    """The layout that a worker's final command line gives it."""
-    split = worker_checks.split_of(ctx, role, given)
-    numbers = worker_checks.Numbers(ctx, given)
-    page = given.get("--page-size")
+def layout_of(ctx: Context, rank: Rank) -> KvLayout:
+    """The layout that a rank's final command line gives its worker."""
+    given, split = rank.options, rank.split
     shared = given.get("--enable-dp-attention") is not None and split.tp % split.dp == 0
     backend = given.value("--disaggregation-transfer-backend") or ctx.settings.transfer_backend
     return KvLayout(
-        role=role,
+        role=rank.role,
         attention_tp=split.attention_tp if shared else split.tp,
         pp=split.pp,
         kv_heads=ctx.facts.model.kv_heads,
         transfer_backend=backend,
         kv_cache_dtype=given.value("--kv-cache-dtype") or ctx.settings.kv_cache_dtype,
-        page_size=None if page is None else numbers.get("--page-size", 1, "page_size"),
+        page_size=rank.page_size,
         sglang=ctx.facts.engine.sglang or PINNED["sglang"],
         transfer_code=ctx.facts.engine.transfer_code.get(backend),
     )
 
 
-def layouts(ctx: Context) -> tuple[KvLayout, ...]:
-    """The layouts of this container's workers; what does not fit goes into the notebook.
+def layouts(ctx: Context, ranks: Sequence[Rank]) -> tuple[tuple[KvLayout, ...], Diagnostics]:
+    """The layouts of this container's `ranks`, and what does not fit together.
 
     The counterpart in another container is known from a Slurm job's topology, or from settings that name it.
     """
-    own = {role: layout_of(ctx, role, _options(ctx, role)) for role in ctx.roles if role in PAIR}
+    own = {rank.role: layout_of(ctx, _as_sglang(ctx, rank)) for rank in ranks if rank.role in PAIR}
     both = {role: own.get(role) or _elsewhere(ctx, role) for role in PAIR}
     prefill, decode = both["prefill"], both["decode"]
+    found: Diagnostics = ()
     if prefill is not None and decode is not None and _disaggregated(ctx):
         verdict = kv_layouts.fit(prefill, decode)
         if verdict.word != "right":
-            _report(ctx, prefill, decode, verdict)
-    return tuple(own.values()) if ctx.settings.engine == "sglang" else ()
+            found = (_report(ctx, prefill, decode, verdict),)
+    return tuple(own.values()) if ctx.settings.engine == "sglang" else (), found
 
 
-def of_topology(settings: Settings, topology: Topology, facts: Facts, native: Mapping[str, str]) -> Notebook:
+def of_topology(
+    settings: Settings, topology: Topology, facts: Facts, native: Mapping[str, str]
+) -> Diagnostics:
     """What is to be said of the prefill and decode workers of a whole deployment."""
     from entrypoint.node import slurm
     from entrypoint.plan import deployment
@@ -65,9 +66,8 @@ def of_topology(settings: Settings, topology: Topology, facts: Facts, native: Ma
     place = Placement(
         "slurm", (head.role,), head.nnodes, head_address=head.name, job=slurm.Job(None, topology, head)
     )
-    book = Notebook()
-    layouts(replace(deployment.decide(settings, place, facts, native, Notebook()), book=book))
-    return book
+    ctx = deployment.decide(settings, place, facts, native)
+    return layouts(ctx, resolve_ranks(ctx))[1]
 
 
 def _disaggregated(ctx: Context) -> bool:
@@ -90,31 +90,29 @@ def _elsewhere(ctx: Context, role: str) -> KvLayout | None:
     elif not {f"{role}_tp", f"{role}_nodes"} & given:
         return None
     place = replace(ctx.placement, roles=(role,), nnodes=nodes, node_rank=0)
-    there = replace(ctx, roles=(role,), placement=place, book=Notebook())
-    return layout_of(there, role, _options(there, role))
+    there = replace(ctx, roles=(role,), placement=place)
+    return layout_of(there, resolve_rank(there, role, engine="sglang"))
 
 
-def _options(ctx: Context, role: str) -> arguments.Options:
+def _as_sglang(ctx: Context, rank: Rank) -> Rank:
     # The mocker has no TP: what SGLang would get in its place is what a rehearsal wants to know.
-    return sglang.options(ctx, role, 0) if ctx.settings.engine == "mocker" else worker.options(ctx, role, 0)
+    return resolve_rank(ctx, rank.role, engine="sglang") if rank.mock else rank
 
 
-def _report(ctx: Context, prefill: KvLayout, decode: KvLayout, verdict: Verdict) -> None:
+def _report(ctx: Context, prefill: KvLayout, decode: KvLayout, verdict: Verdict) -> Diagnostic:
     unequal = prefill.attention_tp != decode.attention_tp
     source = f" ({_setting(ctx, 'prefill')}, {_setting(ctx, 'decode')})" if unequal else ""
     text = kv_layouts.describe(prefill, decode, verdict, source)
-    book = ctx.book
     if ctx.settings.engine == "mocker":
-        book.warnings.append(f"SGLang would not start prefill and decode workers of {text}")
-    elif not verdict.refused:
-        book.warnings.append(f"prefill and decode of {text}; nothing is cut where both have the same TP")
-    elif ctx.settings.allow_wrong_layout:
-        book.warnings.append(f"{ALLOW}: prefill and decode do not fit together: {text}")
-    else:
-        book.problems.append(
-            f"cannot pair prefill and decode workers: {text}; {_remedy(prefill, decode)} "
-            f"(plan --explain layout shows what fits; {ALLOW}=true starts them all the same)"
-        )
+        return warning(f"SGLang would not start prefill and decode workers of {text}")
+    if not verdict.refused:
+        return warning(f"prefill and decode of {text}; nothing is cut where both have the same TP")
+    if ctx.settings.allow_wrong_layout:
+        return warning(f"{ALLOW}: prefill and decode do not fit together: {text}")
+    return problem(
+        f"cannot pair prefill and decode workers: {text}; {_remedy(prefill, decode)} "
+        f"(plan --explain layout shows what fits; {ALLOW}=true starts them all the same)"
+    )
 
 
 def _setting(ctx: Context, role: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from entrypoint.plan.context import Context, Part
+from entrypoint.plan.diagnostics import problem
 from entrypoint.plan.endpoint import ANY6, bare, bracketed
 from entrypoint.plan.roles.servers import START_TIMEOUT, binary
 from entrypoint.plan.types import Criticality, HttpProbe, PlannedFile, Process
@@ -80,11 +81,13 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
     directory = f"{s.run_dir}/nginx"
     drain = ctx.stop.grace("nginx")
     entry, frontend = ctx.api.entry, ctx.api.frontend
+    executable, about = binary(ctx, "nginx", s.nginx_bin, "GLM47_NGINX_BIN")
     if not frontend.everywhere and len(frontends) > 1:
-        ctx.book.problems.append(
+        why = (
             f"cannot use {ctx.api.host_setting}: {frontend.host}: {len(frontends)} frontends listen there, "
             "each on its own node, and nginx asks them by their nodes' names; use 0.0.0.0"
         )
+        about = (*about, problem(why))
     upstreams = [frontend.where_from_outside(name) for name in frontends]
     config = PlannedFile(
         f"{directory}/nginx.conf", render(upstreams, entry.host, entry.number, directory, drain)
@@ -92,7 +95,7 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
     process = Process(
         name="nginx",
         role="nginx",
-        argv=(binary(ctx, "nginx", s.nginx_bin, "GLM47_NGINX_BIN"), "-p", directory, "-c", config.path),
+        argv=(executable, "-p", directory, "-c", config.path),
         ready=HttpProbe(f"{entry.url}{HEALTH}"),
         stops_before=("frontend",) if "frontend" in ctx.roles else (),
         # QUIT finishes the requests under way, TERM drops them.
@@ -102,4 +105,4 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )
-    return Part(process, (entry,)), config
+    return Part(process, (entry,), about), config

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from entrypoint.plan.context import Context, Part
+from entrypoint.plan.diagnostics import Diagnostics, unmet, warning
 from entrypoint.plan.endpoint import LOOPBACK, bracketed
 from entrypoint.plan.types import Criticality, Endpoint, Gate, HttpProbe, NatsProbe, Process
 
@@ -17,10 +18,11 @@ def etcd(ctx: Context) -> Part:
     s = ctx.settings
     client = Endpoint("etcd", s.etcd_port, ctx.bind, "etcd", "GLM47_ETCD_PORT")
     peer = Endpoint("etcd-peer", s.etcd_peer_port, LOOPBACK, "etcd", "GLM47_ETCD_PEER_PORT")
-    host = s.head_address or ctx.placement.node_address
+    host = ctx.placement.head_address or ctx.placement.node_address
     advertised = client.url if ctx.one_machine or host is None else client.url_from_outside(host)
+    executable, about = binary(ctx, "etcd", s.etcd_bin, "GLM47_ETCD_BIN")
     argv = (
-        binary(ctx, "etcd", s.etcd_bin, "GLM47_ETCD_BIN"),
+        executable,
         "--name=glm47",
         f"--data-dir={s.etcd_data_dir or s.run_dir + '/etcd'}",
         f"--listen-client-urls=http://{bracketed(client.host)}:{client.number}",
@@ -39,7 +41,7 @@ def etcd(ctx: Context) -> Part:
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )
-    return Part(process, (client, peer))
+    return Part(process, (client, peer), about)
 
 
 def nats(ctx: Context) -> Part:
@@ -47,8 +49,9 @@ def nats(ctx: Context) -> Part:
     s = ctx.settings
     client = Endpoint("nats", s.nats_port, ctx.bind, "nats", "GLM47_NATS_PORT")
     monitor = Endpoint("nats-monitor", s.nats_monitor_port, ctx.bind, "nats", "GLM47_NATS_MONITOR_PORT")
+    executable, about = binary(ctx, "nats-server", s.nats_bin, "GLM47_NATS_BIN")
     argv = (
-        binary(ctx, "nats-server", s.nats_bin, "GLM47_NATS_BIN"),
+        executable,
         "--jetstream",
         "--store_dir",
         s.nats_data_dir or s.run_dir + "/nats",
@@ -60,10 +63,11 @@ def nats(ctx: Context) -> Part:
         str(monitor.number),
     )
     if s.nats_username or s.nats_password or s.nats_token:
-        ctx.book.warnings.append(
+        why = (
             "the NATS server of this container asks nobody for GLM47_NATS_USERNAME or GLM47_NATS_TOKEN: "
             "they are only given to Dynamo"
         )
+        about = (*about, warning(why))
     process = Process(
         name="nats",
         role="nats",
@@ -74,7 +78,7 @@ def nats(ctx: Context) -> Part:
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )
-    return Part(process, (client, monitor))
+    return Part(process, (client, monitor), about)
 
 
 def etcd_endpoint(url: str) -> str:
@@ -103,10 +107,10 @@ def nats_gate(url: str, setting: str, timeout: float) -> Gate:
     return Gate("nats-server", NatsProbe(parts.hostname, parts.port or 4222), timeout, setting)
 
 
-def binary(ctx: Context, name: str, given: str | None, setting: str) -> str:
-    """A server's executable; a missing one is noted for `run` and `check`."""
+def binary(ctx: Context, name: str, given: str | None, setting: str) -> tuple[str, Diagnostics]:
+    """A server's executable; its bare name where there is none, with what to do about that."""
     found = given or ctx.facts.engine.binaries.get(name)
     if found is None:
-        ctx.book.unmet.append(f"cannot find {name}: it is not on PATH nor beside GLM47_PYTHON: set {setting}")
-        return name
-    return found
+        why = f"cannot find {name}: it is not on PATH nor beside GLM47_PYTHON: set {setting}"
+        return name, (unmet(why),)
+    return found, ()
