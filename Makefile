@@ -6,7 +6,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ENGINE := .venv/engine
 AIPERF := .venv/bench
-SIDE_BY_SIDE := -n 3 --dist loadgroup
+SIDE_BY_SIDE := -n 3 --dist loadfile
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
 .PHONY: setup setup-bench setup-cpu-engine demo test test-engine test-engine-all releases lint unit bench lock clean

@@ -11,8 +11,6 @@ import pytest
 from tests.engine.stacks import Stack
 from tests.support.cpu_engine import greedy
 
-pytestmark = pytest.mark.xdist_group("one_container")
-
 ROLE = "etcd,nats,prefill,decode,frontend"
 
 

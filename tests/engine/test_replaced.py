@@ -19,8 +19,6 @@ from tests.engine.stacks import START, Stack
 from tests.support.cpu_engine import greedy
 from tests.support.runner import free_port, until
 
-pytestmark = pytest.mark.xdist_group("replaced")
-
 
 class Deployment:
     """etcd, a prefill worker, a decode worker and a frontend, a runner for each."""

@@ -13,8 +13,6 @@ from tests.engine.streams import Stream
 from tests.support.cpu_engine import greedy
 from tests.support.cpu_engine.model import WORDS
 
-pytestmark = pytest.mark.xdist_group("single")
-
 LONG = 1000
 """Tokens of an answer that takes 7 s on two free cores."""
 
