@@ -67,10 +67,7 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
     if in_slurm_job(environ, settings):
         from entrypoint.node import slurm
 
-        job = slurm.job_of(environ, settings)
-        origin = in_slurm.origin(environ)
-        settings, origins = slurm.with_values(settings, origins, slurm.node_values(job, settings), origin)
-        placed = placement.in_job(job, settings)
+        placed = placement.in_job(slurm.job_of(environ, settings), settings)
     else:
         placed = placement.from_environ(full, settings)
     found = inspect.gather(settings, full)

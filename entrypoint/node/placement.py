@@ -86,21 +86,22 @@ def in_job(
     from entrypoint.node import slurm
 
     roles = slurm.roles_of(job)
+    alone = roles == ("single",)
     node, topology = job.node, job.topology
+    head = settings.head_address or topology.head.name
     placed = Placement(
         kind="slurm",
-        roles=roles if roles == ("single",) else tuple(r for r in ROLE_ORDER if r in roles),
+        roles=roles if alone else tuple(r for r in ROLE_ORDER if r in roles),
         nnodes=node.nnodes,
         node_rank=node.rank,
-        leader_address=settings.leader_address,
-        head_address=settings.head_address,
+        leader_address=node.leader if node.nnodes > 1 else None,
+        head_address=settings.head_address if alone else head,
         names=dict.fromkeys(slurm.WORKED_OUT, job.nodes_from),
         job=job,
     )
     if placed.one_machine:
         return placed
     network = network or Network()
-    head = settings.head_address or topology.head.name
     names = dict.fromkeys([head, node.leader, *(other.name for other in slurm.neighbours(job))])
     unmet = [line for name in names if (line := (unresolved or _unresolved)(name)) is not None]
     # The head's own name may lead to its loopback, so there the way to another node is looked up.

@@ -104,21 +104,6 @@ def job_of(environ: Mapping[str, str], settings: Settings) -> Job:
     return Job(job_number(environ), topology, _own_node(environ, topology, variable), variable)
 
 
-def node_values(job: Job, settings: Settings) -> dict[str, Any]:
-    """Settings of this node alone, from its place in the job."""
-    node, topology = job.node, job.topology
-    values: dict[str, Any] = {
-        "nnodes": node.nnodes,
-        "node_rank": node.rank,
-        "decode_workers": topology.decode_workers,
-    }
-    if roles_of(job) != ("single",):
-        values["head_address"] = settings.head_address or topology.head.name
-    if node.nnodes > 1:
-        values["leader_address"] = node.leader
-    return values
-
-
 def with_values(
     settings: Settings, origins: Mapping[str, Origin], values: Mapping[str, Any], origin: str
 ) -> tuple[Settings, dict[str, Origin]]:

@@ -82,16 +82,15 @@ def test_ports_and_run_directory_are_the_jobs_own_unless_given() -> None:
     assert "run_dir" not in slurm.shared_values(ENV, Settings(run_dir="/scratch"))
 
 
-def test_values_of_one_node() -> None:
-    found = job({"SLURMD_NODENAME": "nvl72d006"})
-    assert slurm.node_values(found, Settings()) == {
-        "nnodes": 2,
-        "node_rank": 1,
-        "leader_address": "nvl72d005",
-        "head_address": "nvl72d001",
-        "decode_workers": 1,
-    }
-    assert slurm.node_values(found, Settings(head_address="10.1.1.1"))["head_address"] == "10.1.1.1"
+@pytest.mark.parametrize("head", [None, "10.1.1.1"])
+def test_the_place_of_one_node(head: str | None) -> None:
+    given = Settings(head_address=head)
+    found = placement.in_job(
+        job({"SLURMD_NODENAME": "nvl72d006"}), given, lambda peer, interface: "10.0.0.6", lambda name: None
+    )
+    assert (found.nnodes, found.node_rank, found.leader_address) == (2, 1, "nvl72d005")
+    assert (found.head_address, found.node_address) == (head or "nvl72d001", "10.0.0.6")
+    assert found.job is not None and found.job.topology.decode_workers == 1
 
 
 @pytest.mark.parametrize(

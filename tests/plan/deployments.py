@@ -83,9 +83,6 @@ def _in_job(container: Container, settings: Settings) -> Plan:
     shared = slurm.shared_values(container.environ, settings)
     settings, origins = slurm.with_values(settings, {}, shared, "SLURM job 1234")
     job = slurm.job_of(container.environ, settings)
-    settings, origins = slurm.with_values(
-        settings, origins, slurm.node_values(job, settings), "SLURM job 1234"
-    )
     place = placement.in_job(
         job, settings, lambda peer, interface: container.address, lambda name: None, container.network
     )
