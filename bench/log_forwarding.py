@@ -49,7 +49,11 @@ def forward(argv: list[str], log_format: str) -> None:
     wake_read, wake_write = os.pipe()
     for fd in (wake_read, wake_write):
         os.set_blocking(fd, False)
-    output = Output(["child"], log_format=log_format, on_space=lambda: os.write(wake_write, b"x") and None)
+
+    def wake() -> None:
+        os.write(wake_write, b"x")
+
+    output = Output(["child"], log_format=log_format, on_space=wake)
     child = output.child("child", read_end)
     process = subprocess.Popen(argv, stdout=write_end, stderr=write_end, stdin=subprocess.DEVNULL)
     os.close(write_end)

@@ -194,7 +194,7 @@ def copies(of: Release, place: Path) -> dict[str, Path]:
         target = place / mode
         shutil.copytree(of.sglang, target)
         try:
-            apply_all(target, modelopt=mode, where="inplace", run_dir=place, environ={})  # type: ignore[arg-type]
+            apply_all(target, modelopt=mode, where="inplace", run_dir=place, environ={})
         except PatchError as error:
             print(f"sglang {of.version}, mode {mode}: {error}", file=sys.stderr)
             continue

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.container.company import HOST, PASSWORD, company
-from tests.container.conftest import ROOT, unavailable
-from tests.container.harness import client, docker
+from tests.container.conftest import unavailable
+from tests.container.harness import ROOT, client, docker
 
 pytestmark = pytest.mark.container
 TAG = "glm47-runner:company-test"

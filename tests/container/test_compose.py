@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_disaggregated(image: str) -> None:
         assert_stops(made)
 
 
-def test_restart_of_one_of_two(image: str, record_property: pytest.RecordProperty) -> None:
+def test_restart_of_one_of_two(image: str, record_property: Callable[[str, object], None]) -> None:
     """No new request fails and none in flight is lost while one of two decode workers is replaced."""
     with project(image, DISAGG, DECODE2) as made:
         made.run("up", "--detach", "--wait")

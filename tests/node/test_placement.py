@@ -10,7 +10,7 @@ from entrypoint.settings.schema import Settings
 
 
 def place(environ: dict[str, str] | None = None, role: str = "decode", **settings: Any) -> Placement:
-    return from_environ(environ or {}, Settings(ROLE=role, **settings), lambda peer, interface: "10.0.0.7")
+    return from_environ(environ or {}, Settings(role=role, **settings), lambda peer, interface: "10.0.0.7")
 
 
 LWS = {"LWS_GROUP_SIZE": "4", "LWS_WORKER_INDEX": "2", "LWS_LEADER_ADDRESS": "w-0.w"}
@@ -52,14 +52,14 @@ def test_bad_numbers_are_problems() -> None:
 
 
 def test_own_address_is_the_route_to_the_head_and_never_the_loopback() -> None:
-    found = from_environ({}, Settings(ROLE="decode", head_address="127.0.0.1")).node_address
+    found = from_environ({}, Settings(role="decode", head_address="127.0.0.1")).node_address
     if found is not None:
         socket.inet_aton(found)
         assert not found.startswith("127.")
 
 
 def test_an_ipv6_address_is_found_where_there_is_no_other() -> None:
-    found = from_environ({}, Settings(ROLE="decode", head_address="2001:db8::1")).node_address
+    found = from_environ({}, Settings(role="decode", head_address="2001:db8::1")).node_address
     assert found is None or socket.inet_pton(socket.AF_INET6 if ":" in found else socket.AF_INET, found)
     assert found not in ("::1", "127.0.0.1")
 
@@ -80,8 +80,8 @@ def test_a_leader_never_announces_its_own_loopback(monkeypatch: pytest.MonkeyPat
 
 
 def test_interface_names_are_checked() -> None:
-    assert from_environ({}, Settings(ROLE="decode", interface="lo")).node_address == "127.0.0.1"
-    (problem,) = from_environ({}, Settings(ROLE="decode", interface="nosuch0")).problems
+    assert from_environ({}, Settings(role="decode", interface="lo")).node_address == "127.0.0.1"
+    (problem,) = from_environ({}, Settings(role="decode", interface="nosuch0")).problems
     assert problem.startswith(
         "cannot use GLM47_INTERFACE: nosuch0: it has no address here that others can reach;"
     )

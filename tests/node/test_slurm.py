@@ -27,7 +27,7 @@ def job(environ: dict[str, str] | None = None, **settings: Any) -> slurm.Job:
 
 def test_only_auto_in_a_task_or_a_batch_script() -> None:
     assert slurm.applies(ENV, Settings())
-    assert not slurm.applies(ENV, Settings(ROLE="decode"))
+    assert not slurm.applies(ENV, Settings(role="decode"))
     assert not slurm.applies({}, Settings())
     assert slurm.applies({"SLURM_JOB_NODELIST": "n[1-2]", "SLURM_PROCID": "0"}, Settings())
     shell = {k: v for k, v in ENV.items() if k in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST")}

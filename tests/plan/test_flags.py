@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -26,12 +26,12 @@ EVERYTHING: Mapping[str, Any] = {
 
 def parse(process: Process) -> argparse.Namespace:
     module, args = process.argv[2], process.argv[3:]
-    parser = {
+    parsers: dict[str, Callable[[], argparse.ArgumentParser]] = {
         "dynamo.sglang": sglang_parser,
         "dynamo.frontend": lambda: dynamo_parser("frontend", "main"),
         "dynamo.mocker": lambda: dynamo_parser("mocker", "args"),
-    }[module]()
-    return parser.parse_args(args)
+    }
+    return parsers[module]().parse_args(args)
 
 
 @pytest.mark.parametrize("name", PINNED)

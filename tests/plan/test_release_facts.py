@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,7 +108,8 @@ def test_an_unknown_release_is_the_pinned_one_where_something_must_be_decided() 
 
 def test_a_newer_release_is_planned_for_as_the_newest_with_one_warning() -> None:
     newer = replace(PINNED.engine, sglang="9.9", dynamo="9.8.1", flashinfer="0.7.2")
-    newest = replace(newer, **releases.NEWEST)
+    known_best: dict[str, Any] = dict(releases.NEWEST)
+    newest = replace(newer, **known_best)
     role = {**HEAD, "role": "frontend,prefill", "prefill_workers": 1}
     ahead, known = (build(Container(role, facts=replace(PINNED, engine=e))) for e in (newer, newest))
     assert ahead.processes == known.processes

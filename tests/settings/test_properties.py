@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import assume, example, given
 from hypothesis import settings as hypothesis_settings
@@ -89,7 +90,8 @@ def test_precedence(layout: dict[str, dict[str, str]]) -> None:
         for field, layers in layout.items()
         if layers
     }
-    assert loaded.settings == Settings(**{f: layout[f][layer] for f, layer in winners.items()})
+    won: dict[str, Any] = {f: layout[f][layer] for f, layer in winners.items()}
+    assert loaded.settings == Settings(**won)
     for field in FIELDS:
         origin = loaded.origins[variable_of(field)]
         expected = {"environment": "environment", "file": f"file {cwd / field}", "dotenv": f".env {cwd}/.env"}

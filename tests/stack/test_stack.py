@@ -32,7 +32,7 @@ def ready(runner: Runner) -> None:
 def test_one_node(tmp_path: Path) -> None:
     """The README's demo: answers, survives a killed frontend, ends with a killed engine."""
     ports = free_ports()
-    with run(tmp_path / "run", ("demo",), **ports) as runner:
+    with run(tmp_path / "run", "demo", **ports) as runner:
         runner.wait_for("Ctrl-C stops it", 60)
         port = ports["GLM47_HTTP_PORT"]
         code, answer = chat(port)
@@ -57,7 +57,7 @@ def test_ctrl_c_is_quick_and_a_second_start_at_once_works(tmp_path: Path) -> Non
     """What the first run registered must not be asked in the second one."""
     ports = free_ports()
     for _ in range(2):
-        with run(tmp_path / "run", ("demo",), **ports) as runner:
+        with run(tmp_path / "run", "demo", **ports) as runner:
             runner.wait_for("Ctrl-C stops it", 60)
             assert [chat(ports["GLM47_HTTP_PORT"], 1)[0] for _ in range(6)] == [200] * 6
             runner.signal(signal.SIGINT)
@@ -68,7 +68,7 @@ def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     ports = free_ports()
-    with run(tmp_path / "run", ("demo",), **ports) as runner, ThreadPoolExecutor() as pool:
+    with run(tmp_path / "run", "demo", **ports) as runner, ThreadPoolExecutor() as pool:
         runner.wait_for("Ctrl-C stops it", 60)
         long = pool.submit(chat, ports["GLM47_HTTP_PORT"], 300)
         metric = 'dynamo_frontend_inflight_requests{model="glm-4.7"} 1'
@@ -83,7 +83,7 @@ def test_a_request_in_flight_is_answered_before_the_end(tmp_path: Path) -> None:
 def test_a_worker_that_is_held_up_keeps_its_registration(tmp_path: Path) -> None:
     """Dynamo takes a worker that was silent for 10 s for dead, and it never registers again by itself."""
     ports = free_ports()
-    with run(tmp_path / "run", ("demo",), **ports) as runner:
+    with run(tmp_path / "run", "demo", **ports) as runner:
         runner.wait_for("Ctrl-C stops it", 60)
         keys = [path for path in (tmp_path / "run/store").rglob("*") if path.is_file()]
         assert keys
@@ -189,9 +189,9 @@ def test_wrong_settings(tmp_path: Path, model: Path, settings: dict[str, str], c
 
 
 def test_two_runners_do_not_share_a_run_dir(tmp_path: Path) -> None:
-    with run(tmp_path / "run", ("demo",), **free_ports()) as first:
+    with run(tmp_path / "run", "demo", **free_ports()) as first:
         first.wait_for("Ctrl-C stops it", 60)
-        with run(tmp_path / "run", ("demo",), **free_ports()) as second:
+        with run(tmp_path / "run", "demo", **free_ports()) as second:
             assert second.wait() == 78
         assert f"pid {first.process.pid}" in second.lines[-1]
         assert first.process.poll() is None

@@ -14,6 +14,7 @@ import json
 import os
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def each(plans: list[Any]) -> list[int]:
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            run.become(lambda plan=plan: Loaded(plan, dict(os.environ)), os.environ)
+            run.become(partial(Loaded, plan, dict(os.environ)), os.environ)
         running[pid] = index
     while running:
         _collect(running, codes)
@@ -60,7 +61,7 @@ def look_often(file: Path) -> None:
             looks.write(b"!" if found else b".")
         return found
 
-    vital.Tree.dead = counted  # type: ignore[method-assign]
+    vital.Tree.dead = counted  # type: ignore[method-assign,assignment]
     vital.INTERVAL = 0.01
 
 

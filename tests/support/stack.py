@@ -27,10 +27,12 @@ def free_ports() -> dict[str, str]:
     return {f"GLM47_{name}": str(port) for name, port in zip(PORTS, ports, strict=True)}
 
 
-def run(run_dir: Path, command: tuple[str, ...] = ("run",), **settings: str) -> Runner:
+def run(run_dir: Path, /, *command: str, **settings: str) -> Runner:
     """`glm47-runner run` (or another command) with `settings` in its environment."""
     env = {"GLM47_RUN_DIR": str(run_dir), "GLM47_TERMINATION_LOG": str(run_dir) + ".reason", **settings}
-    return Runner([COMMAND, *command], env=env, health_port=int(settings["GLM47_HEALTH_PORT"]), cwd=ROOT)
+    return Runner(
+        [COMMAND, *(command or ("run",))], env=env, health_port=int(settings["GLM47_HEALTH_PORT"]), cwd=ROOT
+    )
 
 
 def ask(port: int | str, path: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:

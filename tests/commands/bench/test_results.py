@@ -171,7 +171,10 @@ def test_token_counters_of_one_model() -> None:
 def test_the_tokenizer_is_looked_for_where_the_deployment_has_it(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "tokenizer.json").touch()
-    plans = [{"reached": False}, {"reached": True, "plan": {"model_source": str(tmp_path / "a")}}]
+    plans: list[dict[str, Any]] = [
+        {"reached": False},
+        {"reached": True, "plan": {"model_source": str(tmp_path / "a")}},
+    ]
     assert find_tokenizer(None, "/model", plans) == str(tmp_path / "a")
     assert find_tokenizer(None, str(tmp_path / "a"), []) == str(tmp_path / "a")
     with pytest.raises(ModelError, match=f"^cannot find the model's tokenizer: {tmp_path}: give a directory"):

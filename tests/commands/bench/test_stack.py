@@ -46,7 +46,7 @@ def ports() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, ports: dict[str, str]) -> Iterator[Runner]:
     """One container with everything; the last test ends it."""
-    with run(tmp_path_factory.mktemp("demo") / "run", ("demo",), **ports) as runner:
+    with run(tmp_path_factory.mktemp("demo") / "run", "demo", **ports) as runner:
         runner.wait_for("Ctrl-C stops it", 60)
         yield runner
 

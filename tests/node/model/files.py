@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,24 @@ def model_directory(path: Path, **config: Any) -> Path:
     index = {"metadata": {"total_size": 576}, "weight_map": weight_map}
     (path / "model.safetensors.index.json").write_text(json.dumps(index))
     return path
+
+
+def link(path: Path, target: str) -> None:
+    """A link in the place of a file."""
+    path.unlink()
+    path.symlink_to(target)
+
+
+def fifo(path: Path) -> None:
+    """A pipe in the place of a file."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    """A directory in the place of a file."""
+    path.unlink()
+    path.mkdir()
 
 
 def snapshot(path: Path) -> dict[str, tuple[bytes, int, int]]:

@@ -11,7 +11,7 @@ import pytest
 from entrypoint.errors import ExitCode, ModelError
 from entrypoint.node.model import directory
 from entrypoint.prepare import model_view
-from tests.node.model.files import SHARDS, model_directory, shard
+from tests.node.model.files import SHARDS, fifo, folder, link, model_directory, shard
 
 INDEX = "model.safetensors.index.json"
 
@@ -79,19 +79,19 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         "n_routed_experts = 0",
     ),
     "config a FIFO": (
-        lambda m: ((m / "config.json").unlink(), os.mkfifo(m / "config.json")),
+        lambda m: fifo(m / "config.json"),
         "config.json is not a regular file",
     ),
     "config a directory": (
-        lambda m: ((m / "config.json").unlink(), (m / "config.json").mkdir()),
+        lambda m: folder(m / "config.json"),
         "config.json is not a regular file",
     ),
     "config a dangling link": (
-        lambda m: ((m / "config.json").unlink(), (m / "config.json").symlink_to("../blobs/gone")),
+        lambda m: link(m / "config.json", "../blobs/gone"),
         "config.json is a link to nothing",
     ),
     "config a link loop": (
-        lambda m: ((m / "config.json").unlink(), (m / "config.json").symlink_to("config.json")),
+        lambda m: link(m / "config.json", "config.json"),
         "config.json cannot be read (Too many levels of symbolic links)",
     ),
     "generation config truncated": (
@@ -99,10 +99,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         "generation_config.json is not valid JSON",
     ),
     "generation config dangling": (
-        lambda m: (
-            (m / "generation_config.json").unlink(),
-            (m / "generation_config.json").symlink_to("gone"),
-        ),
+        lambda m: link(m / "generation_config.json", "gone"),
         "generation_config.json is a link to nothing",
     ),
     "index truncated": (
@@ -114,7 +111,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "index not UTF-8": (lambda m: (m / INDEX).write_bytes(b"\xff\xfe"), f"{INDEX}: is not UTF-8 text"),
     "shard missing": (lambda m: (m / SHARDS[1]).unlink(), f"{SHARDS[1]}: is missing"),
     "shard dangling": (
-        lambda m: ((m / SHARDS[1]).unlink(), (m / SHARDS[1]).symlink_to("gone")),
+        lambda m: link(m / SHARDS[1], "gone"),
         f"{SHARDS[1]}: is missing",
     ),
     "shard empty": (lambda m: (m / SHARDS[2]).write_bytes(b""), f"{SHARDS[2]}: is empty"),

@@ -16,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from entrypoint.node.model import directory
-from tests.node.model.files import SHARDS, model_directory
+from tests.node.model.files import SHARDS, link, model_directory
 
 INDEX = "model.safetensors.index.json"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 19970699\n"
@@ -77,7 +77,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         "tokenizer_config.json is not valid JSON",
     ),
     "tokenizer dangling": (
-        lambda m: ((m / "tokenizer.json").unlink(), (m / "tokenizer.json").symlink_to("gone")),
+        lambda m: link(m / "tokenizer.json", "gone"),
         "tokenizer.json is a link to nothing: mount what it points to as well",
     ),
     "no chat template": (

@@ -11,7 +11,7 @@ from bench import releases
 from entrypoint.node.engine import transfer_code
 from entrypoint.plan.engine import kv_layouts
 from entrypoint.plan.engine.kv_layout_table import CODE, SPANS
-from tests.prepare.patches.conftest import available
+from tests.support.available import available
 
 NEWEST = SPANS["nixl"][-1][1]
 BETWEEN = "0.5.14"

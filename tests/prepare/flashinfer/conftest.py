@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.prepare.flashinfer import packages
-from tests.prepare.patches.conftest import available
 from tests.prepare.patches.conftest import pytest_generate_tests as pytest_generate_tests
 from tests.prepare.patches.conftest import unshare as unshare
+from tests.support.available import available
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 from bench import releases
 from tests.prepare.flashinfer import packages
 from tests.prepare.flashinfer.packages import FUNCTIONS, LINKING, PINNED
-from tests.prepare.patches.conftest import available
+from tests.support.available import available
 
 Site = Callable[[str], Path]
 Fence = Callable[[Path], list[str]]

@@ -26,7 +26,9 @@ def test_pad_only_adds_lines_and_changes_one_check() -> None:
         "                weight_scale.shape[assert_dim] % 16 == 0",
         '            ), f"Expected {name}_weight_scale.dim({assert_dim}) to be divisible by 16"',
     ]
-    method = next(n for n in ast.parse(new).body if getattr(n, "name", "") == modelopt.CLASS).body[0]
+    found = next(n for n in ast.parse(new).body if isinstance(n, ast.ClassDef) and n.name == modelopt.CLASS)
+    method = found.body[0]
+    assert isinstance(method, ast.FunctionDef)
     kinds = [type(statement).__name__ for statement in method.body]
     assert kinds == ["Expr", "If", "Assign", "For", "If"], (
         "the padding comes before whatever reads the weights"

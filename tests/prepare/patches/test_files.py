@@ -13,12 +13,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from entrypoint.errors import CannotWriteError, PatchError
-from entrypoint.prepare.patches import catalog, inplace
-from entrypoint.prepare.patches.apply import Applied, apply_all, check_all, revert_all
+from entrypoint.prepare.patches import catalog, inplace, modelopt
+from entrypoint.prepare.patches.apply import Applied, Where, apply_all, check_all, revert_all
 from tests.prepare.patches import sample
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,13 +43,13 @@ def in_place(source_dir: Path, mode: str = "pad") -> Applied:
 
 
 def apply_elsewhere(
-    source_dir: Path, where: str, run_dir: Path, *prefix: str, **options: object
+    source_dir: Path, where: str, run_dir: Path, *prefix: str, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """`apply_all` in a process of its own, started by `prefix`."""
     return subprocess.run(
         [*prefix, sys.executable, "-c", APPLY, str(source_dir), where, str(run_dir)],
         cwd=ROOT, capture_output=True, text=True, **options,
-    )  # type: ignore[call-overload,no-any-return]  # fmt: skip
+    )  # fmt: skip
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -98,8 +99,9 @@ def test_windows_line_ends(tmp_path: Path) -> None:
 def test_image_build_and_start_agree(source_dir: Path, tmp_path: Path) -> None:
     in_place(source_dir)
     patched = files(source_dir)
-    for where in ("auto", "overlay", "inplace"):
-        done = apply_all(source_dir, modelopt="pad", where=where, run_dir=tmp_path / "run", environ={})  # type: ignore[arg-type]
+    wheres: tuple[Where, ...] = ("auto", "overlay", "inplace")
+    for where in wheres:
+        done = apply_all(source_dir, modelopt="pad", where=where, run_dir=tmp_path / "run", environ={})
         assert (done.where, done.changed, dict(done.env)) == ("inplace", (), {})
     assert files(source_dir) == patched
     assert not (tmp_path / "run").exists()
@@ -278,7 +280,7 @@ def test_full_file_system(source_dir: Path, tmp_path: Path, unshare: list[str]) 
     shell = (
         f"mount -t tmpfs -o size=64k none {small} && cp -r {source_dir}/sglang {small}/ && "
         f'(dd if=/dev/zero of={small}/filler 2>/dev/null; true) && "$@"; '
-        f"cmp {small}/sglang/{sample.modelopt.PATH} {sample.source(source_dir)} && echo unchanged"
+        f"cmp {small}/sglang/{modelopt.PATH} {sample.source(source_dir)} && echo unchanged"
     )
     prefix = [*unshare, "sh", "-c", shell, "sh"]
     refused = apply_elsewhere(small, "inplace", tmp_path / "run", *prefix)

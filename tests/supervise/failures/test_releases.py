@@ -71,7 +71,7 @@ def _text(node: ast.expr) -> str:
             re.sub(r"%[-+ #0]*\d*(?:\.\d+)?[a-zA-Z]", "7", node.value) if isinstance(node.value, str) else ""
         )
     if isinstance(node, ast.JoinedStr):
-        return "".join(v.value if isinstance(v, ast.Constant) else "7" for v in node.values)
+        return "".join(str(v.value) if isinstance(v, ast.Constant) else "7" for v in node.values)
     if isinstance(node, ast.BinOp):
         return _text(node.left) + _text(node.right)
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ HEAD = Peer("n0", "prefill worker 0 rank 0", "http://n0:1")
 FRONTEND = Peer("n9", "prefill worker 0 rank 3", "http://n9:1", watched=False)
 
 
-def job(*peers: Peer, after: dict[str, tuple[tuple[str, str], ...]] | None = None) -> JobPlan:
+def job(*peers: Peer, after: Mapping[str, tuple[tuple[str, str], ...]] | None = None) -> JobPlan:
     return JobPlan(
         number=1,
         node="n2",

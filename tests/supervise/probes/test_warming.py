@@ -67,6 +67,7 @@ def test_who_answered_is_read_where_it_is_told() -> None:
     told = {"nvext": {"worker_id": {"prefill_worker_id": 1, "decode_worker_id": 9}}}
     assert served_by(told, A) == B
     assert served_by(told, Pair(None, 8)) == Pair(None, 9)
+    untold: dict[str, Any]
     for untold in (
         {},
         {"nvext": None},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ SNAPSHOT = st.fixed_dictionaries(
         "rank": st.integers(0, 99), "nnodes": st.integers(1, 99), "node": st.none() | WORDS, "model": WORDS,
         "uptime": NUMBERS, "reason": st.none() | WORDS, "exit_code": st.none() | st.integers(0, 255),
         "waiting_for": st.lists(WORDS, max_size=2),
-        "processes": st.lists(PROCESS, max_size=4, unique_by=lambda p: p["name"]),
+        "processes": st.lists(PROCESS, max_size=4, unique_by=lambda p: str(p["name"])),
         "gates": st.lists(GATE, max_size=2, unique_by=lambda gate: gate["name"]),
         "probes": st.dictionaries(
             WORDS, st.fixed_dictionaries({"count": st.integers(0, 9), "seconds": NUMBERS}), max_size=3
@@ -58,7 +58,10 @@ SNAPSHOT = st.fixed_dictionaries(
 
 def parsed(body: str, kind: str) -> Iterator[Metric]:
     """What the parser for this content type reads."""
-    return openmetrics(body) if kind.startswith("application/openmetrics-text") else text_format(body)
+    read: Callable[[str], Iterable[Metric]] = text_format
+    if kind.startswith("application/openmetrics-text"):
+        read = openmetrics
+    return iter(read(body))
 
 
 def samples(body: str, kind: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

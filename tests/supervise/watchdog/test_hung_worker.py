@@ -7,6 +7,7 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def finding(seconds: float | None) -> Finding:
     return Finding(stuck, Requests(1.0, 2.0, 3.0), stuck is not None)
 
 
-def running(limits: HangWatch = LIMITS, **fields: object) -> Director:
+def running(limits: HangWatch = LIMITS, **fields: Any) -> Director:
     drain = Drain("http://127.0.0.1:1/", "in_flight", 1.0, 20.0)
     worker = process("decode", hang=limits, drain=drain, grace=30.0)
     director = Director(plan(worker, server("frontend"), stop_timeout=60.0, **fields), 0.0)

@@ -18,6 +18,7 @@ import pytest
 from entrypoint.commands.demo.model import make_demo_model
 from entrypoint.plan.roles.sglang import VITAL
 from entrypoint.plan.types import Drain, HttpProbe
+from entrypoint.supervise import process_tree
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.states import Action, Clues, Dead, Signal, Spawn, State
 from entrypoint.supervise.lifecycle.states import Drain as StartDrain
@@ -63,7 +64,13 @@ class Engine(Runner):
 @pytest.fixture
 def engine() -> Iterator[Callable[..., Engine]]:
     with ExitStack() as made:
-        yield lambda *arguments: made.enter_context(Engine(*arguments))
+
+        def make(*arguments: Any) -> Engine:
+            found = Engine(*arguments)
+            made.enter_context(found)
+            return found
+
+        yield make
 
 
 # -- which process counts as dead
@@ -133,7 +140,7 @@ def test_a_copy_that_a_process_forks_for_a_task_is_a_helper(engine: Callable[...
     for title in (SCHEDULER, CONTROLLER, UNDER_CONTROLLER):
         os.kill(standin.pids[title], signal.SIGUSR2)
         copy = int(standin.wait_for(rf"copy of {title} pid").split()[-1])
-        stat = vital.tree.read_stat(copy)
+        stat = process_tree.read_stat(copy)
         assert stat is not None and stat.dead and stat.comm == title[:15]
     assert standin.looks(3 * LOOKS) == [None] * (3 * LOOKS)
 
