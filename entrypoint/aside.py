@@ -1,62 +1,148 @@
-"""Run a function in a forked child and take its result back.
+"""Make the plan in a forked child and take it back.
 
 Planning needs pydantic and much else that a supervisor which runs for weeks does not: done aside, its
 memory is gone once the plan is there, and the supervisor's own modules load at the same time.
+
+The child never speaks for the runner: it writes no reason and sets no exit code, stop signals are the
+parent's affair, and it does not outlive its parent.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
+import socket
 import sys
+import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NoReturn, TypeVar
+
+from entrypoint.errors import PlannerLostError
 
 T = TypeVar("T")
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+LONGEST = 900.0
+"""Seconds that planning may take: a patch of sources on a slow file system waits for others' locks."""
+STOPPED = 10.0
+"""Seconds that the child may be stopped (SIGSTOP) before the start is given up."""
+LOOK = 1.0
+"""Seconds between looks at the child's state."""
 
 
-def aside(function: Callable[[], T], meanwhile: Callable[[], object]) -> T:
-    """`function()`, computed in a child while `meanwhile()` runs here. Call it before there are threads.
+def aside(
+    function: Callable[[], tuple[T, int]], meanwhile: Callable[[], object], longest: float = LONGEST
+) -> tuple[T, int]:
+    """`function()`, computed in a child while `meanwhile()` runs here: a value and a file descriptor.
 
-    The child is left to whoever reaps: the kernel takes milliseconds to end it, and nothing waits for that.
-    Raises what `function` raised, and RuntimeError when the child died. The result must be picklable.
+    Call it before there are threads. The child is left to whoever reaps: the kernel takes milliseconds to end
+    it, and nothing waits for that. Raises what `function` raised, and PlannerLostError when the child was
+    killed, is stopped, or takes longer than `longest` seconds. The value must be picklable.
     """
-    read, write = os.pipe()
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    # The child must not even begin with the parent's handlers.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     pid = os.fork()
     if pid == 0:
-        os.close(read)
-        _child(function, write)
-    os.close(write)
+        ours.close()
+        _child(function, theirs, parent)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    theirs.close()
     try:
         meanwhile()
-        with os.fdopen(read, "rb") as pipe:
-            data = pipe.read()
+        data, descriptors = _receive(ours, pid, longest)
     except BaseException:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
-    if not data:
-        _, status = os.waitpid(pid, 0)
-        raise RuntimeError(f"planning ended with {os.waitstatus_to_exitcode(status)}")
-    result, error = pickle.loads(data)
+    finally:
+        ours.close()
+    try:
+        value, error = pickle.loads(data)
+    except (EOFError, pickle.UnpicklingError):
+        raise PlannerLostError(_end_of(pid)) from None
     if error is not None:
         raise error
-    return result  # type: ignore[no-any-return]
+    return value, descriptors[0]
 
 
-def _child(function: Callable[[], T], write: int) -> None:
-    outcome: tuple[T | None, BaseException | None]
+def _end_of(pid: int) -> str:
+    """Why there is no plan, of a child that has ended too early."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"cannot plan: the planner ended: {how}: give the container more memory"
+
+
+def _receive(ours: socket.socket, pid: int, longest: float) -> tuple[bytes, list[int]]:
+    """All that the child sends, and the descriptors that come with it."""
+    data, descriptors = b"", []
+    began = time.monotonic()
+    runs = began
+    while True:
+        if not select.select([ours], [], [], LOOK)[0]:
+            now = time.monotonic()
+            runs = runs if _stopped(pid) else now
+            if now - runs >= STOPPED:
+                raise PlannerLostError(
+                    f"cannot plan: the planner (pid {pid}) is stopped by a signal (SIGSTOP): start again"
+                )
+            if now - began >= longest:
+                raise PlannerLostError(
+                    f"cannot plan: no plan after {longest:.0f} s: see whether the model's and the cache's "
+                    "file systems answer, and start again"
+                )
+            continue
+        part, found, _, _ = socket.recv_fds(ours, 1 << 20, 1)
+        data += part
+        descriptors += found
+        if not part:
+            return data, descriptors
+
+
+def _stopped(pid: int) -> bool:
     try:
-        outcome = (function(), None)
+        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 (pathlib is not loaded yet)
+            return file.read().rpartition(")")[2].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def _child(function: Callable[[], tuple[T, int]], theirs: socket.socket, parent: int) -> NoReturn:
+    try:
+        _be_quiet(parent)
+        data, descriptors = _outcome(function)
+        sent = socket.send_fds(theirs, [data], descriptors)
+        theirs.sendall(data[sent:])
+        theirs.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        # Also where the parent has gone, and whatever else happened: what comes after a fork is the parent's.
+        os._exit(0)
+
+
+def _be_quiet(parent: int) -> None:
+    """Leave stop signals to the parent, and end with it."""
+    for signum in STOPS:
+        signal.signal(signum, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    from entrypoint.supervise.process_tree import dies_with
+
+    dies_with(parent)()
+
+
+def _outcome(function: Callable[[], tuple[T, int]]) -> tuple[bytes, list[int]]:
+    outcome: tuple[T | None, BaseException | None]
+    descriptors: list[int] = []
+    try:
+        value, descriptor = function()
+        outcome, descriptors = (value, None), [descriptor]
     except BaseException as error:
         outcome = (None, error)
     try:
-        data = pickle.dumps(outcome)
+        return pickle.dumps(outcome), descriptors
     except Exception as error:
-        data = pickle.dumps((None, RuntimeError(f"planning gave what cannot be passed on: {error!r}")))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with os.fdopen(write, "wb") as pipe:
-        pipe.write(data)
-    os._exit(0)
+        lost = RuntimeError(f"planning gave what cannot be passed on: {error!r}")
+        return pickle.dumps((None, lost)), []

@@ -74,6 +74,12 @@ class PatchError(RunnerError):
     exit_code = ExitCode.CANTCREAT
 
 
+class PlannerLostError(RunnerError):
+    """The process that makes the plan was killed, is stopped, or does not come to an end (75)."""
+
+    exit_code = ExitCode.TEMPFAIL
+
+
 class NobodyListensError(RunnerError):
     """Nobody listens at an address that a person gave (69)."""
 

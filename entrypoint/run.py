@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import os
 import shutil
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from entrypoint.aside import aside
 from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
 from entrypoint.node import in_slurm
+from entrypoint.prepare import run_dir
 from entrypoint.settings import early
 
 if TYPE_CHECKING:
@@ -49,11 +49,12 @@ def become(
         _stop_early(log)
         # Nothing that an import makes is garbage: searching it took 15 ms of the way to the first spawn.
         gc.disable()
-        loaded = aside(lambda: _load_and_prepare(load), import_supervisor)
+        owner = os.getpid()
+        loaded, lock = aside(lambda: _load_and_prepare(load, owner), import_supervisor)
         gc.freeze()
         gc.enable()
         log = loaded.plan.termination_log or ""
-        verdict = supervise(loaded.plan, dict(loaded.environ), on_ready)
+        verdict = supervise(loaded.plan, dict(loaded.environ), lock, on_ready)
     except RunnerError as error:
         _tell_job(environ, error.exit_code, str(error))
         _leave(error.exit_code, str(error), error.termination_log or log)
@@ -68,12 +69,18 @@ def become(
     os._exit(verdict.code)
 
 
-def _load_and_prepare(load: Callable[[], Loaded]) -> Loaded:
+def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, int]:
+    """The plan, carried out as far as the first process, and the lock of its run directory."""
     loaded = load()
     try:
+        if loaded.plan.unmet:
+            raise ConfigError(loaded.plan.unmet)
+        # Before anything of a first runner's in the same directory is touched.
+        run_dir.make(loaded.plan.run_dir)
+        lock = run_dir.lock(loaded.plan.run_dir, owner)
         prepare(loaded.plan)
         plan = with_patched_sources(loaded.plan, loaded.environ)
-        return replace(loaded, plan=with_flashinfer(plan, loaded.environ))
+        return replace(loaded, plan=with_flashinfer(plan, loaded.environ)), lock
     except RunnerError as error:
         error.termination_log = loaded.plan.termination_log
         raise
@@ -90,9 +97,6 @@ def prepare(plan: Plan) -> None:
 
     Raises ModelError (66), CannotWriteError and PatchError (73).
     """
-    if plan.unmet:
-        raise ConfigError(plan.unmet)
-    make_run_dir(plan.run_dir)
     write_files(plan)
     if plan.model_error:
         raise ModelError(plan.model_error)
@@ -146,53 +150,23 @@ def with_flashinfer(plan: Plan, environ: Mapping[str, str]) -> Plan:
     return replace(plan, notes=(*plan.notes, *lines))
 
 
-def make_run_dir(path: str) -> None:
-    """Make GLM47_RUN_DIR if need be, private to us. CannotWriteError (73) when it cannot be written."""
-    directory = Path(path)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise CannotWriteError(
-            f"cannot write GLM47_RUN_DIR: {path}: {error.strerror}: mount a writable volume or tmpfs there, "
-            f"or set GLM47_RUN_DIR to a directory that uid {os.getuid()} may write"
-        ) from None
+def supervise(
+    plan: Plan, environ: dict[str, str], lock: int, on_ready: Callable[[Plan], str] | None = None
+) -> Verdict:
+    """Run the plan's processes to their end. The last line of our output is the reason.
 
-
-def lock_run_dir(path: str) -> int:
-    """Keep a second runner out of GLM47_RUN_DIR for as long as the returned descriptor is open.
-
-    ConfigError (78) when there is one already.
+    `lock` is the run directory's, and given back.
     """
-    lock = os.open(Path(path) / "runner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        raise ConfigError(
-            f"cannot use GLM47_RUN_DIR: {path}: another runner (pid {holder}) uses it: stop that one, or "
-            "give each its own directory"
-        ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return lock
-
-
-def supervise(plan: Plan, environ: dict[str, str], on_ready: Callable[[Plan], str] | None = None) -> Verdict:
-    """Run the plan's processes to their end. The last line of our output is the reason."""
     from entrypoint.plan.types import to_jsonable
-    from entrypoint.supervise import process_tree
+    from entrypoint.supervise import ports, process_tree
     from entrypoint.supervise.daemon import Daemon
     from entrypoint.supervise.status import health, report
     from entrypoint.supervise.supervisord.control import ControlSocket
 
     # httpx's own command line would bring click with it: 2 MB, for as long as a runner runs.
     sys.modules["httpx._main"] = None  # type: ignore[assignment]
-    lock = lock_run_dir(plan.run_dir)
     listener = health.listen(plan.health_host, plan.health_port)
+    ports.must_be_free(endpoint for endpoint in plan.ports if endpoint.process != "health")
     control = ControlSocket(Path(plan.run_dir) / "supervisor.sock")
     for directory in plan.fresh_dirs:
         shutil.rmtree(directory, ignore_errors=True)

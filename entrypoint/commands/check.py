@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from entrypoint.errors import ConfigError, ExitCode, RunnerError
-from entrypoint.plan.types import Endpoint, Plan
+from entrypoint.plan.types import Plan
+from entrypoint.supervise import ports
 
 BOOTSTRAP_TIMEOUT = 5.0
 """Seconds for an answer of a prefill worker's bootstrap server."""
@@ -73,9 +73,9 @@ def _outcome(what: str, good: str, action: Callable[[], object]) -> list[Finding
 
 
 def _run_dir(plan: Plan) -> list[Finding]:
-    from entrypoint.run import make_run_dir
+    from entrypoint.prepare import run_dir
 
-    return _outcome("run dir", f"{plan.run_dir} is writable", lambda: make_run_dir(plan.run_dir))
+    return _outcome("run dir", f"{plan.run_dir} is writable", lambda: run_dir.make(plan.run_dir))
 
 
 def _model(plan: Plan) -> Iterator[Finding]:
@@ -126,41 +126,9 @@ def _flashinfer(plan: Plan, environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _ports(plan: Plan) -> Iterator[Finding]:
-    for port in plan.ports:
-        try:
-            with socket.socket(socket.AF_INET6 if ":" in port.host else socket.AF_INET) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((port.host.strip("[]"), port.number))
-        except OSError as error:
-            holder = port_holder(port.number)
-            by = f" by {holder}" if holder else ""
-            text = f"cannot listen on {port.host}:{port.number} for {port.process}: {error.strerror}{by}"
-            yield _problem("port", f"{text}: stop that, or change {_setting(port)}", ExitCode.CONFIG)
+    for problem in ports.problems(plan.ports):
+        yield _problem("port", problem, ExitCode.CONFIG)
     yield Finding("ports", "ok", ", ".join(f"{p.name} {p.number}" for p in plan.ports))
-
-
-def _setting(port: Endpoint) -> str:
-    return port.setting or "its setting"
-
-
-def port_holder(port: int) -> str | None:
-    """Which process listens on TCP `port`, as ``name (pid)``; None when it cannot be seen."""
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            rows = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for fields in map(str.split, rows):
-            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                inodes.add(f"socket:[{fields[9]}]")
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(str(fd.readlink()) in inodes for fd in (process / "fd").iterdir()):
-                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
-        except OSError:
-            continue
-    return None
 
 
 def _bootstrap_servers(plan: Plan, environ: Mapping[str, str]) -> Iterator[Finding]:

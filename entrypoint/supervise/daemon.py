@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan.types import FrontendProbe, LoadedProbe, Plan
+from entrypoint.supervise import ports
 from entrypoint.supervise.child import SpawnError
 from entrypoint.supervise.children import LEAVING_POLL, Children
 from entrypoint.supervise.discovery.file_store import Keeper
@@ -235,9 +236,19 @@ class Daemon:
             return []
         if answer.hopeless:
             return self.director.fail(ExitCode.UNAVAILABLE, f"{answer.name} serves nobody: {answer.why}", now)
+        if (
+            answer.ready
+            and not self.director.procs[answer.name].ready
+            and (taken := self._taken(answer.name))
+        ):
+            return self.director.fail(ExitCode.CONFIG, taken, now)
         unlisted = answer.loading and isinstance(self.plan.process(answer.name).ready, FrontendProbe)
         news: list[Action] = [Say(f"{answer.name}: {line}") for line in answer.news]
         return news + self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
+
+    def _taken(self, name: str) -> str | None:
+        """Who else has a port of that process: a probe answered by a stranger says nothing of it."""
+        return ports.taken_from(e for e in self.plan.ports if e.process == name)
 
     def _hollow(self, name: str, life: int, dead: Dead, now: float) -> list[Action]:
         if life != self._life(name):
@@ -265,7 +276,10 @@ class Daemon:
             self.prober.forget(name)
             self.lookout.forget(name)
             self.hangs.forget(name)
-            self._carry_out(self.director.exited(name, code, now, self.watcher.clues(name)))
+            clues = self.watcher.clues(name)
+            if code and self.director.stopping is None and (taken := self._taken(name)):
+                self._carry_out(self.director.fail(ExitCode.CONFIG, taken, now))
+            self._carry_out(self.director.exited(name, code, now, clues))
 
     # -- actions
 

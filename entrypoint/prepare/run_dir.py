@@ -1,0 +1,95 @@
+"""GLM47_RUN_DIR: ours alone, and of one runner at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from pathlib import Path
+
+from entrypoint.errors import CannotWriteError, ConfigError
+
+LOCK = "runner.lock"
+
+
+def make(path: str) -> None:
+    """Make GLM47_RUN_DIR if need be, private to us.
+
+    CannotWriteError (73) when it cannot be written, ConfigError (78) when it, the link that leads to it, or
+    something in it is another user's: what we write there could go elsewhere.
+    """
+    directory = Path(path)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stranger := _stranger(directory):
+            raise ConfigError(
+                f"cannot use GLM47_RUN_DIR: {path}: {stranger}: set GLM47_RUN_DIR to a directory of uid "
+                f"{os.getuid()}"
+            )
+        probe = directory / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CannotWriteError(
+            f"cannot write GLM47_RUN_DIR: {path}: {error.strerror}: mount a writable volume or tmpfs there, "
+            f"or set GLM47_RUN_DIR to a directory that uid {os.getuid()} may write"
+        ) from None
+
+
+def _stranger(directory: Path) -> str | None:
+    """What of the directory belongs to a user who is neither we nor root, if anything does.
+
+    A directory of root's that all may write, as an emptyDir is, is as good as ours while nobody else has put
+    anything into it.
+    """
+    if directory.is_symlink() and not _ours(directory):
+        return f"the link is of uid {directory.lstat().st_uid}"
+    if directory.stat().st_uid not in (os.getuid(), 0):
+        return f"it is of uid {directory.stat().st_uid}"
+    for entry in directory.iterdir():
+        if not _ours(entry):
+            return f"{entry.name} in it is of uid {entry.lstat().st_uid}"
+    return None
+
+
+def _ours(path: Path) -> bool:
+    return path.lstat().st_uid in (os.getuid(), 0)
+
+
+def lock(path: str, owner: int) -> int:
+    """Keep a second runner out of GLM47_RUN_DIR for as long as the returned descriptor is open anywhere.
+
+    `owner`: the process to name to the second one. ConfigError (78) when there is a first one already, or
+    when the lock cannot be made.
+    """
+    try:
+        descriptor = os.open(
+            Path(path) / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600
+        )
+    except OSError as error:
+        raise CannotWriteError(
+            f"cannot write GLM47_RUN_DIR: {path}/{LOCK}: {error.strerror}: remove it, or give each runner a "
+            f"directory that uid {os.getuid()} may write"
+        ) from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise CannotWriteError(
+                f"cannot write GLM47_RUN_DIR: {path}/{LOCK}: it is no file: remove it, or give each runner a "
+                "directory of its own"
+            )
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{owner}\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        raise ConfigError(
+            f"cannot use GLM47_RUN_DIR: {path}: another runner (pid {holder}) uses it: stop that one, or "
+            "give each its own directory"
+        ) from None
+    except OSError as error:
+        os.close(descriptor)
+        raise CannotWriteError(
+            f"cannot lock GLM47_RUN_DIR: {path}/{LOCK}: {error.strerror}: use a local directory or tmpfs"
+        ) from None
+    return descriptor

@@ -1,0 +1,124 @@
+"""Who listens on the ports of a plan: nobody before a start, and only our own processes after it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from entrypoint.errors import ConfigError
+
+if TYPE_CHECKING:
+    from entrypoint.plan.endpoint import Endpoint
+
+PATIENCE = 5.0
+"""Seconds that a port may still be taken at a start: what ended just now may take a moment to let it go."""
+LISTENS = "0A"
+"""State of a listening socket (proc_net_tcp(5))."""
+
+
+def problems(endpoints: Iterable[Endpoint]) -> Iterator[str]:
+    """One line for each port that cannot be bound now."""
+    for endpoint in endpoints:
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((endpoint.host.strip("[]"), endpoint.number))
+        except OSError as error:
+            who = holder(endpoint.number)
+            by = f" by {who}" if who else ""
+            yield (
+                f"cannot listen on {endpoint.host}:{endpoint.number} for {endpoint.process}: "
+                f"{error.strerror}{by}: {remedy(endpoint)}"
+            )
+
+
+def must_be_free(endpoints: Iterable[Endpoint]) -> None:
+    """Raise ConfigError (78) when a port is still taken after PATIENCE seconds."""
+    endpoints = [*endpoints]
+    until = time.monotonic() + PATIENCE
+    while found := [*problems(endpoints)]:
+        if time.monotonic() >= until:
+            raise ConfigError(found)
+        time.sleep(0.1)
+
+
+def remedy(endpoint: Endpoint) -> str:
+    """What a person may do about a port that is taken."""
+    return f"stop that, or change {endpoint.setting or 'its setting'}"
+
+
+def taken_from(endpoints: Iterable[Endpoint]) -> str | None:
+    """One line when a stranger listens on a port of `endpoints`, which are of one of our processes.
+
+    A stranger is no descendant of this process. Where that cannot be seen, nobody is called one.
+    """
+    for endpoint in endpoints:
+        inodes = _listening(endpoint.number)
+        if not inodes:
+            continue
+        ours = _ours(inodes)
+        if ours is not False:
+            continue
+        who = holder(endpoint.number)
+        if who is not None:
+            return (
+                f"cannot listen on {endpoint.host}:{endpoint.number} for {endpoint.process}: {who} does: "
+                f"{remedy(endpoint)}"
+            )
+    return None
+
+
+def holder(port: int) -> str | None:
+    """Which process listens on TCP `port`, as ``name (pid)``; None when it cannot be seen."""
+    inodes = _listening(port)
+    for process in Path("/proc").glob("[0-9]*") if inodes else ():
+        with contextlib.suppress(OSError):
+            if _holds(process, inodes):
+                return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    return None
+
+
+def _ours(inodes: set[str]) -> bool | None:
+    """Whether this process or one below it holds one of these sockets; None: some of them cannot be seen."""
+    from entrypoint.supervise import process_tree
+
+    unseen = False
+    todo = [os.getpid()]
+    while todo:
+        pid = todo.pop()
+        todo += process_tree.children(pid)
+        try:
+            if _holds(Path(f"/proc/{pid}"), inodes):
+                return True
+        except FileNotFoundError:
+            continue
+        except OSError:
+            unseen = True
+    return None if unseen else False
+
+
+def _holds(process: Path, inodes: set[str]) -> bool:
+    for descriptor in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if str(descriptor.readlink()) in inodes:
+                return True
+    return False
+
+
+def _listening(port: int) -> set[str]:
+    """The listening sockets of TCP `port`, as /proc/PID/fd names them."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, rows):
+            if fields[3] == LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    return inodes
