@@ -1,0 +1,120 @@
+"""The planner: what it gives comes back, and it never speaks for the runner, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from entrypoint import aside as module
+from entrypoint.aside import aside
+from entrypoint.errors import ConfigError, PlannerLostError
+from tests.support.runner import ROOT, alive, until
+from tests.support.stack import COMMAND, free_ports
+
+
+def nothing() -> None:
+    """What the parent does meanwhile."""
+
+
+def locked(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+@pytest.mark.parametrize("size", [0, 10, 1 << 16, 5 << 20])
+def test_the_value_and_the_lock_outlive_the_child(size: int, tmp_path: Path) -> None:
+    value, descriptor = aside(lambda: (b"x" * size, locked(tmp_path / "lock")), nothing)
+    assert value == b"x" * size
+    with (tmp_path / "lock").open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+    with (tmp_path / "lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def raises(error: BaseException) -> NoReturn:
+    raise error
+
+
+def test_its_error_is_raised_here() -> None:
+    with pytest.raises(ConfigError, match="a problem"):
+        aside(lambda: raises(ConfigError("a problem")), nothing)
+
+
+def test_what_cannot_be_passed_on_is_said() -> None:
+    with pytest.raises(RuntimeError, match="cannot be passed on"):
+        aside(lambda: (lambda: None, 0), nothing)
+
+
+def hurt_myself(signum: int) -> tuple[None, int]:
+    """Get a signal, or leave with -`signum`."""
+    if signum < 0:
+        os._exit(-signum)
+    os.kill(os.getpid(), signum)
+    time.sleep(1000)
+    return None, 0
+
+
+@pytest.mark.parametrize(
+    ("signum", "words"),
+    [(signal.SIGKILL, "killed by SIGKILL"), (-3, "exit code 3"),
+     (signal.SIGSTOP, "is stopped by a signal")],
+)  # fmt: skip
+def test_a_planner_that_is_lost_is_named(signum: int, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STOPPED", 0.2)
+    monkeypatch.setattr(module, "LOOK", 0.05)
+    with pytest.raises(PlannerLostError, match=words) as error:
+        aside(lambda: hurt_myself(signum), nothing)
+    assert error.value.exit_code == 75
+
+
+def test_a_planner_that_waits_for_ever_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOK", 0.05)
+    with pytest.raises(PlannerLostError, match=r"no plan after 0 s: .* file systems"):
+        aside(lambda: hurt_myself(0), nothing, longest=0.3)
+
+
+def test_it_goes_with_its_runner(tmp_path: Path) -> None:
+    code = (
+        "import os, time; from pathlib import Path; from entrypoint.aside import aside\n"
+        "def plan():\n"
+        f"    Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(1000)\n"
+        "aside(plan, lambda: None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as runner:
+        pid = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "a planner"))
+        runner.kill()
+        runner.wait()
+    until(lambda: not alive(pid), "the planner is gone")
+
+
+@pytest.mark.parametrize("everyone", [False, True], ids=["the runner", "all of its group"])
+@pytest.mark.parametrize("moment", [0.02 * n for n in range(1, 14)])
+def test_a_stop_while_the_plan_is_made_is_a_stop(moment: float, everyone: bool, tmp_path: Path) -> None:
+    """Slurm tells every process of a step, others only the first. `moment`: seconds after the start."""
+    logs, reason = tmp_path / "logs", tmp_path / "reason"
+    logs.mkdir()
+    env = {
+        **os.environ, **free_ports(), "ROLE": "nats", "SLURM_JOB_ID": "7", "GLM47_LOG_DIR": str(logs),
+        "GLM47_TERMINATION_LOG": str(reason), "GLM47_RUN_DIR": str(tmp_path / "run"),
+    }  # fmt: skip
+    runner = subprocess.Popen(
+        [COMMAND, "run"], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    time.sleep(moment)
+    (os.killpg if everyone else os.kill)(runner.pid, signal.SIGTERM)
+    output = runner.communicate(timeout=30)[0].decode()
+    # Python itself takes the first hundredths: nobody listens yet.
+    assert runner.returncode in (0, -signal.SIGTERM), output
+    assert "Traceback" not in output
+    assert not (logs / "failure").exists()
+    assert not reason.exists() or reason.read_text().startswith("asked to stop by SIGTERM")
