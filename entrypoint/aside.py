@@ -9,11 +9,11 @@ parent's affair, and it does not outlive its parent.
 
 from __future__ import annotations
 
+import _socket  # `socket` takes a hundred times as long to load
 import os
 import pickle
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable
@@ -27,6 +27,8 @@ LONGEST = 900.0
 """Seconds that planning may take: a patch of sources on a slow file system waits for others' locks."""
 STOPPED = 10.0
 """Seconds that the child may be stopped (SIGSTOP) before the start is given up."""
+INT = 4
+"""Bytes of a descriptor in a message (unix(7))."""
 LOOK = 1.0
 """Seconds between looks at the child's state."""
 
@@ -40,7 +42,7 @@ def aside(
     it, and nothing waits for that. Raises what `function` raised, and PlannerLostError when the child was
     killed, is stopped, or takes longer than `longest` seconds. The value must be picklable.
     """
-    ours, theirs = socket.socketpair()
+    ours, theirs = _socket.socketpair()
     parent = os.getpid()
     # The child must not even begin with the parent's handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
@@ -75,7 +77,7 @@ def _end_of(pid: int) -> str:
     return f"cannot plan: the planner ended: {how}: give the container more memory"
 
 
-def _receive(ours: socket.socket, pid: int, longest: float) -> tuple[bytes, list[int]]:
+def _receive(ours: _socket.socket, pid: int, longest: float) -> tuple[bytes, list[int]]:
     """All that the child sends, and the descriptors that come with it."""
     data, descriptors = b"", []
     began = time.monotonic()
@@ -94,9 +96,9 @@ def _receive(ours: socket.socket, pid: int, longest: float) -> tuple[bytes, list
                     "file systems answer, and start again"
                 )
             continue
-        part, found, _, _ = socket.recv_fds(ours, 1 << 20, 1)
+        part, ancillary, _, _ = ours.recvmsg(1 << 20, _socket.CMSG_SPACE(INT))
         data += part
-        descriptors += found
+        descriptors += [int.from_bytes(sent, sys.byteorder) for _, _, sent in ancillary]
         if not part:
             return data, descriptors
 
@@ -109,11 +111,15 @@ def _stopped(pid: int) -> bool:
         return False
 
 
-def _child(function: Callable[[], tuple[T, int]], theirs: socket.socket, parent: int) -> NoReturn:
+def _child(function: Callable[[], tuple[T, int]], theirs: _socket.socket, parent: int) -> NoReturn:
     try:
         _be_quiet(parent)
         data, descriptors = _outcome(function)
-        sent = socket.send_fds(theirs, [data], descriptors)
+        rights = [
+            (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(INT, sys.byteorder))
+            for descriptor in descriptors
+        ]
+        sent = theirs.sendmsg([data], rights)
         theirs.sendall(data[sent:])
         theirs.close()
         sys.stdout.flush()

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, NoReturn
 from entrypoint.aside import aside
 from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
 from entrypoint.node import in_slurm
-from entrypoint.prepare import run_dir
 from entrypoint.settings import early
 
 if TYPE_CHECKING:
@@ -71,6 +70,8 @@ def become(
 
 def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, int]:
     """The plan, carried out as far as the first process, and the lock of its run directory."""
+    from entrypoint.prepare import run_dir
+
     loaded = load()
     try:
         if loaded.plan.unmet:

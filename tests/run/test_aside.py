@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -37,8 +38,14 @@ def test_the_value_and_the_lock_outlive_the_child(size: int, tmp_path: Path) -> 
     with (tmp_path / "lock").open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)
-    with (tmp_path / "lock").open() as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def free() -> bool:
+        with (tmp_path / "lock").open() as other, suppress(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    until(free, "the lock is free, once the child has gone too")
 
 
 def raises(error: BaseException) -> NoReturn:
