@@ -17,7 +17,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from entrypoint.plan.own_questions import HEADERS
-from entrypoint.plan.types import Announcements, Drain, Probe
+from entrypoint.plan.types import Announcements, Drain, Endpoint, Probe
+from entrypoint.supervise.ports import taken_from
 from entrypoint.supervise.probes.announced import Announced
 from entrypoint.supervise.probes.asking import TIMEOUT, UnreachableError, ask, in_flight
 from entrypoint.supervise.probes.frontend import judge_of
@@ -55,6 +56,8 @@ class Answer:
     """What else is worth a line."""
     hopeless: bool = False
     """Waiting longer will not help."""
+    taken: bool = False
+    """It was somebody else who answered, on a port of ours."""
 
 
 @dataclass
@@ -80,8 +83,13 @@ class Prober:
         report: Callable[[Answer], None],
         announcements: Announcements | None = None,
         environ: Mapping[str, str] = MappingProxyType({}),
+        endpoints: tuple[Endpoint, ...] = (),
     ) -> None:
-        """`announcements`: of the prefill workers that a frontend needs; `environ` may hold ETCD_AUTH_*."""
+        """`announcements`: of the prefill workers that a frontend needs; `environ` may hold ETCD_AUTH_*.
+
+        `endpoints`: of all that is asked. Who answers on one must be a process of ours.
+        """
+        self._endpoints = endpoints
         self._report = report
         self._watches: dict[str, _Watch] = {}
         self._clients = _Clients()
@@ -94,7 +102,8 @@ class Prober:
         """Start asking; an earlier watch of the same name ends. `loads`: an engine, slow to come up."""
         self.forget(name)
         asked = self._asked.setdefault(name, Asked())
-        watch = _Watch(name, probe, life, loads, self._report, self._clients, self._announced, asked)
+        own = [endpoint for endpoint in self._endpoints if endpoint.process == name]
+        watch = _Watch(name, probe, life, loads, self._report, self._clients, self._announced, asked, own)
         self._watches[name] = watch
         watch.start()
 
@@ -181,10 +190,13 @@ class _Watch(threading.Thread):
         clients: _Clients,
         announced: Announced | None,
         asked: Asked,
+        endpoints: list[Endpoint],
     ) -> None:
         super().__init__(name=f"probe-{name}", daemon=True)
         self.what, self.probe, self.life, self.loads = name, probe, life, loads
         self.report, self.clients, self.asked = report, clients, asked
+        self.endpoints = endpoints
+        """Nobody has been ready on these yet."""
         self.event = threading.Event()
         self.over = False
         self.frontend = judge_of(probe, clients.get, self.event.set, announced)
@@ -251,5 +263,9 @@ class _Watch(threading.Thread):
             return Answer(self.what, False, str(error), self.life, loading=True, hopeless=hopeless)
         except Exception as error:  # a probe that breaks is an answer too: never a dead thread
             ready, why, loading = False, f"probe failed: {error!r}", False
+        if ready and self.endpoints:
+            if taken := taken_from(self.endpoints):
+                return Answer(self.what, False, taken, self.life, taken=True)
+            self.endpoints = []
         news = self.frontend.news() if self.frontend is not None else ()
         return Answer(self.what, ready, why, self.life, loading, news)
