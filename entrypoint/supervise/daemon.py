@@ -92,7 +92,7 @@ class Daemon:
         self.director = Director(plan, time.monotonic(), jitter=lambda: random.uniform(0.5, 1.0))
         self.heartbeat = time.monotonic()
         dynamo = next((p.env for p in plan.processes if p.role in ("frontend", "decode")), {})
-        self.prober = Prober(self._post, plan.announcements, {**environ, **dynamo})
+        self.prober = Prober(self._post, plan.announcements, {**environ, **dynamo}, plan.ports)
         self.lookout = Lookout(self._found_dead)
         self.hangs = HangLookout(self._looked_at, self.prober.client)
         self.lists = Lists(plan, environ, lambda text: self.post(lambda now: [Say(text)]))
@@ -236,19 +236,11 @@ class Daemon:
             return []
         if answer.hopeless:
             return self.director.fail(ExitCode.UNAVAILABLE, f"{answer.name} serves nobody: {answer.why}", now)
-        if (
-            answer.ready
-            and not self.director.procs[answer.name].ready
-            and (taken := self._taken(answer.name))
-        ):
-            return self.director.fail(ExitCode.CONFIG, taken, now)
+        if answer.taken:
+            return self.director.fail(ExitCode.CONFIG, answer.why, now)
         unlisted = answer.loading and isinstance(self.plan.process(answer.name).ready, FrontendProbe)
         news: list[Action] = [Say(f"{answer.name}: {line}") for line in answer.news]
         return news + self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
-
-    def _taken(self, name: str) -> str | None:
-        """Who else has a port of that process: a probe answered by a stranger says nothing of it."""
-        return ports.taken_from(e for e in self.plan.ports if e.process == name)
 
     def _hollow(self, name: str, life: int, dead: Dead, now: float) -> list[Action]:
         if life != self._life(name):
@@ -276,10 +268,9 @@ class Daemon:
             self.prober.forget(name)
             self.lookout.forget(name)
             self.hangs.forget(name)
-            clues = self.watcher.clues(name)
-            if code and self.director.stopping is None and (taken := self._taken(name)):
+            if code and (taken := ports.taken_from(e for e in self.plan.ports if e.process == name)):
                 self._carry_out(self.director.fail(ExitCode.CONFIG, taken, now))
-            self._carry_out(self.director.exited(name, code, now, clues))
+            self._carry_out(self.director.exited(name, code, now, self.watcher.clues(name)))
 
     # -- actions
 

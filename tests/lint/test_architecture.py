@@ -11,7 +11,7 @@ from tests.lint.sources import ROOT, Module, imports, modules
 
 FLOW = {
     "errors": "",
-    "aside": "",
+    "aside": "errors supervise",
     "settings": "errors",
     "node": "errors settings",
     "plan": "errors settings node",
@@ -29,7 +29,8 @@ SUPERVISE = {
     "output": "",
     "failures": "",
     "lifecycle": "",
-    "probes": "discovery",
+    "ports": "process_tree",
+    "probes": "discovery ports",
     "status": "lifecycle",
     "peers": "lifecycle status",
     "child": "output process_tree",
@@ -38,8 +39,8 @@ SUPERVISE = {
     "supervisord": "child lifecycle process_tree",
     "watchdog": "child lifecycle probes process_tree",
     "log_monitor": "failures lifecycle output status",
-    "daemon": "child children discovery lifecycle log_monitor output peers probes status supervisord waiting "
-    "watchdog",
+    "daemon": "child children discovery lifecycle log_monitor output peers ports probes status supervisord "
+    "waiting watchdog",
 }
 """The same within `supervise`."""
 NO_EFFECTS = ("plan", "supervise.lifecycle")
@@ -61,7 +62,7 @@ HANDS_ON = ("__main__", "commands", "settings.deferred")
 LONGEST = 300
 LONGER = {
     "entrypoint/supervise/lifecycle/director.py": 384,
-    "entrypoint/supervise/daemon.py": 334,
+    "entrypoint/supervise/daemon.py": 340,
     "entrypoint/settings/schema.py": 354,  # a list
     "entrypoint/supervise/failures/records.py": 345,  # a list
     "entrypoint/supervise/output/sink.py": 315,
