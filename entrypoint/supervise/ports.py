@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -21,14 +22,16 @@ LISTENS = "0A"
 """State of a listening socket (proc_net_tcp(5))."""
 
 
-def problems(endpoints: Iterable[Endpoint]) -> Iterator[str]:
-    """One line for each port that cannot be bound now."""
+def problems(endpoints: Iterable[Endpoint], taken_only: bool = False) -> Iterator[str]:
+    """One line for each port that cannot be bound now; `taken_only`: since somebody else has it."""
     for endpoint in endpoints:
         try:
             with socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET) as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((endpoint.host.strip("[]"), endpoint.number))
         except OSError as error:
+            if taken_only and error.errno != errno.EADDRINUSE:
+                continue  # its process will say what is wrong
             who = holder(endpoint.number)
             by = f" by {who}" if who else ""
             yield (
@@ -41,7 +44,7 @@ def must_be_free(endpoints: Iterable[Endpoint]) -> None:
     """Raise ConfigError (78) when a port is still taken after PATIENCE seconds."""
     endpoints = [*endpoints]
     until = time.monotonic() + PATIENCE
-    while found := [*problems(endpoints)]:
+    while found := [*problems(endpoints, taken_only=True)]:
         if time.monotonic() >= until:
             raise ConfigError(found)
         time.sleep(0.1)

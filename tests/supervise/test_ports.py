@@ -97,6 +97,13 @@ def test_a_start_with_a_taken_port_starts_nothing(tmp_path: Path) -> None:
     assert not any("started" in line for line in runner.lines)
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_ours_is_for_check_and_for_its_process_to_say(host: str) -> None:
+    there = [endpoint(free_port(), host)]
+    assert len([*ports.problems(there)]) == 1
+    ports.must_be_free(there)
+
+
 def test_what_ends_just_now_is_waited_for(tmp_path: Path) -> None:
     port = free_port()
     p = plan(process("web"), ports=(endpoint(port),))
