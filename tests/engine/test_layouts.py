@@ -38,7 +38,7 @@ def test_a_pair_that_is_refused_answers_wrongly(tmp_path: Path, release: str) ->
 
 
 @pytest.mark.engine_more
-@pytest.mark.parametrize(("prefill", "decode"), [(1, 2), (2, 1)])
+@pytest.mark.parametrize(("prefill", "decode"), [(1, 2), (2, 1), (2, 2)])
 def test_a_pair_that_fits_answers_rightly(prefill: int, decode: int, release: str, tmp_path: Path) -> None:
     """Two KV heads: with TP 2 each rank has one."""
     if kv_layouts.judge("nixl", release, prefill, decode, kv_heads=2).refused:

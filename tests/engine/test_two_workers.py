@@ -42,7 +42,7 @@ class Two:
             return b"glm-4.7" in answer.read()
 
 
-@pytest.fixture(scope="module", params=["etcd"])
+@pytest.fixture(scope="module", params=["etcd", pytest.param("file", marks=pytest.mark.engine_more)])
 def two(
     request: pytest.FixtureRequest, release: str, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Two]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +75,9 @@ class HangLookout:
     def _run(self, engine: Engine, end: threading.Event) -> None:
         processes = Tree(engine.pid, engine.vital)
         detector = Detector(engine.limits.waits_for_others)
-        quiet = 0
-        while not end.wait(INTERVAL):
+        quiet, took = 0, 0.0
+        while not end.wait(pause(took)):
+            began = time.monotonic()
             settled = engine.settled()
             quiet = quiet + 1 if settled else 0
             if for_new_ones(quiet):
@@ -85,6 +87,7 @@ class HangLookout:
             if end.is_set():
                 return
             self._report(engine.name, engine.life, Finding(stuck, look.requests, detector.suspects))
+            took = time.monotonic() - began
 
     def _look(self, engine: Engine, processes: Tree, thorough: bool, ask: bool) -> Look:
         known = {engine.pid: "", **{process.pid: process.title for process in processes.living()}}
@@ -95,6 +98,14 @@ class HangLookout:
             helpers=helpers(engine.pid, known) if thorough else None,
             batches=engine.batches(),
         )
+
+
+def pause(took: float) -> float:
+    """Seconds until the next look after one that took so long: the limits are counted in looks.
+
+    A page of metrics that does not answer takes most of an interval, and a stopped process has such a page.
+    """
+    return max(INTERVAL / 4, INTERVAL - took)
 
 
 def read_thread(pid: int, title: str, thorough: bool = True) -> Thread | None:

@@ -6,17 +6,23 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import types
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint.supervise.lifecycle.looks import Requests, Stuck
+from entrypoint.plan.types import HangWatch
+from entrypoint.supervise.lifecycle.looks import Finding, Requests, Stuck
 from entrypoint.supervise.watchdog.hang import INTERVAL, Detector, Look, Thread, doing_of
-from entrypoint.supervise.watchdog.hang_looks import helpers, read_thread
+from entrypoint.supervise.watchdog.hang_looks import Engine as Watched
+from entrypoint.supervise.watchdog.hang_looks import HangLookout, helpers, pause, read_thread
 from tests.support.runner import until
 
 LEADER, FOLLOWER, DETOKENIZER = "sglang::scheduler_TP0", "sglang::scheduler_TP1", "sglang::detokenizer"
@@ -292,3 +298,37 @@ def list_children(pid: int) -> list[int]:
     from entrypoint.supervise.process_tree import children
 
     return children(pid)
+
+
+class Clock(threading.Event):
+    """Waits for nothing; ends the lookout after three looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.waits.append(timeout)
+        return len(self.waits) > 3
+
+
+def test_a_page_that_does_not_answer_makes_no_look_later() -> None:
+    """Else the limit of 40 s is 70 for an engine whose main process is stopped: its page is one."""
+    delay, clock, found = 0.2, Clock(), list[Finding]()
+
+    def get(url: str, timeout: float) -> httpx.Response:
+        time.sleep(delay)
+        raise httpx.ReadTimeout(url)
+
+    client = cast(httpx.Client, types.SimpleNamespace(get=get))
+    lookout = HangLookout(lambda name, life, finding: found.append(finding), lambda: client)
+    limits = HangWatch(10.0, 40.0, "http://127.0.0.1:1/metrics", "f", "b", "a", "")
+    lookout._run(Watched("decode", 1, os.getpid(), (), limits, lambda: True, lambda: 0), clock)
+    assert len(found) == 3
+    assert clock.waits[0] == INTERVAL
+    assert all(INTERVAL / 4 <= wait <= INTERVAL - delay for wait in clock.waits[1:])
+
+
+def test_a_pause_of_the_whole_container_brings_no_look_at_once() -> None:
+    assert pause(1000.0) == INTERVAL / 4
