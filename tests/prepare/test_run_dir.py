@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,51 +12,54 @@ from entrypoint.prepare import run_dir
 
 STRANGER = 12345
 """A uid that nobody here has."""
-OURS: dict[str, Callable[[Path], object]] = {
-    "not there yet": lambda path: None,
-    "below what is not there yet": lambda path: None,
-    "ours": lambda path: path.mkdir(mode=0o700),
-    "ours, with what an earlier run left": lambda path: (path.mkdir(), (path / "model").mkdir()),
-    "root's, for all to write, as an emptyDir": lambda path: (path.mkdir(), path.chmod(0o2777)),
-    "a link of ours": lambda path: (
-        (path.parent / "real").mkdir(), path.symlink_to(path.parent / "real")
-    ),
-}  # fmt: skip
-FOREIGN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a stranger's": (lambda path: (path.mkdir(), os.chown(path, STRANGER, 0)), "it is of uid 12345"),
-    "a stranger's, open to all": (
-        lambda path: (path.mkdir(), path.chmod(0o777), os.chown(path, STRANGER, 0)), "it is of uid 12345",
-    ),
-    "a stranger's link to ours": (
-        lambda path: (
-            (path.parent / "real").mkdir(), path.symlink_to(path.parent / "real"),
-            os.lchown(path, STRANGER, 0),
-        ),
-        "the link is of uid 12345",
-    ),
+Prepared = list[tuple[str, str]]
+"""What to do beforehand: verb and path, "" for GLM47_RUN_DIR itself."""
+OURS: dict[str, Prepared] = {
+    "not there yet": [],
+    "ours": [("mkdir", "")],
+    "ours, with what an earlier run left": [("mkdir", ""), ("mkdir", "model")],
+    "root's, for all to write, as an emptyDir": [("mkdir", ""), ("open", "")],
+    "a link of ours": [("link", "")],
+}
+FOREIGN: dict[str, tuple[Prepared, str]] = {
+    "a stranger's": ([("mkdir", ""), ("give", "")], "it is of uid 12345"),
+    "a stranger's, open to all": ([("mkdir", ""), ("open", ""), ("give", "")], "it is of uid 12345"),
+    "a stranger's link to ours": ([("link", ""), ("give", "")], "the link is of uid 12345"),
     "a stranger's directory in it": (
-        lambda path: ((path / "model").mkdir(parents=True), os.chown(path / "model", STRANGER, 0)),
-        "model in it is of uid 12345",
+        [("mkdir", ""), ("mkdir", "model"), ("give", "model")], "model in it is of uid 12345",
     ),
     "a stranger's link in it": (
-        lambda path: (
-            path.mkdir(), (path / "model").symlink_to("/etc"), os.lchown(path / "model", STRANGER, 0),
-        ),
-        "model in it is of uid 12345",
+        [("mkdir", ""), ("link", "model"), ("give", "model")], "model in it is of uid 12345",
+    ),
+    "a stranger's file in it": (
+        [("mkdir", ""), ("touch", "x"), ("give", "x")], "x in it is of uid 12345",
     ),
 }  # fmt: skip
-NO_LOCK: dict[str, Callable[[Path], object]] = {
-    "a FIFO": lambda path: os.mkfifo(path),
-    "a directory": lambda path: path.mkdir(),
-    "a link to a file": lambda path: path.symlink_to(path.parent / "other"),
-    "a link to nothing": lambda path: path.symlink_to("/nowhere/at/all"),
-}
+NO_LOCK = ("fifo", "mkdir", "link")
+
+
+def prepare(path: Path, steps: Prepared) -> None:
+    for verb, name in steps:
+        at = path / name if name else path
+        if verb == "mkdir":
+            at.mkdir()
+        elif verb == "open":
+            at.chmod(0o2777)
+        elif verb == "touch":
+            at.touch()
+        elif verb == "fifo":
+            os.mkfifo(at)
+        elif verb == "link":
+            (path.parent / "real").mkdir()
+            at.symlink_to(path.parent / "real")
+        else:
+            os.lchown(at, STRANGER, 0)
 
 
 @pytest.mark.parametrize("prepared", OURS.values(), ids=OURS.keys())
-def test_ours_is_taken(prepared: Callable[[Path], object], tmp_path: Path) -> None:
+def test_ours_is_taken(prepared: Prepared, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    prepared(path)
+    prepare(path, prepared)
     run_dir.make(str(path))
     assert path.is_dir() and not [*path.glob(".write-test*")]
     os.close(run_dir.lock(str(path), 1))
@@ -65,9 +67,9 @@ def test_ours_is_taken(prepared: Callable[[Path], object], tmp_path: Path) -> No
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
 @pytest.mark.parametrize(("prepared", "words"), FOREIGN.values(), ids=FOREIGN.keys())
-def test_another_user_s_is_refused(prepared: Callable[[Path], object], words: str, tmp_path: Path) -> None:
+def test_another_user_s_is_refused(prepared: Prepared, words: str, tmp_path: Path) -> None:
     path = tmp_path / "run"
-    prepared(path)
+    prepare(path, prepared)
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(RunnerError, match=words) as error:
         run_dir.make(str(path))
@@ -85,10 +87,11 @@ def test_a_second_runner_is_refused_and_told_of_the_first(tmp_path: Path) -> Non
     os.close(run_dir.lock(str(tmp_path), 4712))
 
 
-@pytest.mark.parametrize("prepared", NO_LOCK.values(), ids=NO_LOCK.keys())
-def test_a_lock_that_cannot_be_made_is_said(prepared: Callable[[Path], object], tmp_path: Path) -> None:
-    prepared(tmp_path / run_dir.LOCK)
+@pytest.mark.parametrize("verb", NO_LOCK)
+def test_a_lock_that_cannot_be_made_is_said(verb: str, tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.mkdir()
+    prepare(path, [(verb, run_dir.LOCK)])
     with pytest.raises(RunnerError, match=r"cannot write GLM47_RUN_DIR: .*runner\.lock") as error:
-        run_dir.lock(str(tmp_path), 1)
+        run_dir.lock(str(path), 1)
     assert error.value.exit_code == 73
-    assert not (tmp_path / "other").exists()
