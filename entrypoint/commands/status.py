@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from entrypoint.errors import CheckFailedError, ConfigError
+from entrypoint.plan import table as plan_table
 from entrypoint.plan.endpoint import bracketed
 from entrypoint.supervise.status.client import get
 
@@ -102,11 +103,7 @@ def table(urls: list[str], answers: list[dict[str, Any]]) -> str:
         if answer.get("reason"):
             notes.append(f"{host}: {answer['state']}: {answer['reason']}")
         notes += [f"{host}: warning: {w}" for w in answer.get("warnings", [])]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER) - 1)]
-    lines = [
-        "  ".join([*(c.ljust(w) for c, w in zip(r, widths, strict=False)), r[-1]]).rstrip() for r in rows
-    ]
-    return "\n".join([*lines, *notes])
+    return "\n".join([*plan_table.table(rows), *notes])
 
 
 def duration(seconds: float | None) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
+from entrypoint.plan.table import table
 from entrypoint.plan.types import (
     AliveProbe,
     Criticality,
@@ -190,12 +191,3 @@ def wrapped(sentence: str, first: str, rest: str) -> Iterator[str]:
         else:
             line = f"{line} {word}" if line else word
     yield prefix + line
-
-
-def table(rows: Iterable[Sequence[str]], indent: int = 0) -> Iterator[str]:
-    """`rows` in aligned columns; an empty cell is blank, the last column is as wide as it is."""
-    rows = list(rows)
-    widths = [max(len(r[i]) for r in rows if len(r) > i) for i in range(max(map(len, rows)))]
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        yield (" " * indent + "  ".join(cells)).rstrip()

@@ -12,14 +12,15 @@ from tests.lint.sources import ROOT, Module, imports, modules
 FLOW = {
     "errors": "",
     "aside": "errors supervise",
+    "files": "",
     "settings": "errors",
     "node": "errors settings",
     "plan": "errors settings node",
-    "prepare": "errors node plan",
-    "supervise": "errors plan",
+    "prepare": "errors files node plan",
+    "supervise": "errors files plan",
     "load": "errors settings node plan",
     "run": "errors settings node plan prepare supervise aside load",
-    "commands": "errors settings node plan prepare supervise load run",
+    "commands": "errors files settings node plan prepare supervise load run",
     "__main__": "commands run",
 }
 """Each part of `entrypoint`, and the parts that it may import."""

@@ -16,6 +16,7 @@ from entrypoint.commands.bench.report import FORMAT, JSON
 from entrypoint.commands.bench.results import METRICS
 from entrypoint.commands.bench.statistic import CONFIDENCE, Sample, noise
 from entrypoint.errors import ConfigError
+from entrypoint.plan.table import padded
 
 SAME_SETTINGS = ("title", "max_failed", "request_timeout")
 """Fields of a test that may differ without making its numbers incomparable."""
@@ -172,11 +173,8 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 def _aligned(lines: list[str]) -> Iterator[str]:
     """A Markdown table with columns as wide as their widest cell."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    right = [cell.endswith(":") for cell in rows[1]]
-    for index, row in enumerate(rows):
-        if index == 1:
-            cells = ["-" * (w - 1) + ":" if r else "-" * w for w, r in zip(widths, right, strict=True)]
-        else:
-            cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
-        yield "| " + " | ".join(cells) + " |"
+    right = {index for index, cell in enumerate(rows[1]) if cell.endswith(":")}
+    cells = padded([rows[0], *rows[2:]], right)
+    rule = ["-" * (len(c) - 1) + ":" if i in right else "-" * len(c) for i, c in enumerate(cells[0])]
+    for row in (cells[0], rule, *cells[1:]):
+        yield "| " + " | ".join(row) + " |"

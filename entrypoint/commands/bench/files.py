@@ -12,6 +12,7 @@ from entrypoint.commands.bench import aiperf
 from entrypoint.commands.bench.markdown import PLOTS, markdown
 from entrypoint.commands.bench.report import JSON, Report
 from entrypoint.errors import CannotWriteError
+from entrypoint.files import replace_file
 
 MARKDOWN = "report.md"
 DRAW_TIMEOUT = 120.0
@@ -23,10 +24,8 @@ def write(report: Report, directory: Path) -> None:
     texts = {JSON: json.dumps(report.to_jsonable(), indent=2) + "\n", MARKDOWN: markdown(report)}
     for name, text in texts.items():
         path = directory / name
-        fresh = path.with_name(f".{name}.new")
         try:
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(path)
+            replace_file(path, text.encode())
         except OSError as error:
             raise CannotWriteError(
                 f"cannot write the report: {path}: {error.strerror}: free some space or give another --output"

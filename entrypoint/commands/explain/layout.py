@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from entrypoint.commands.explain.tp import aligned
 from entrypoint.node import inspect
 from entrypoint.node.facts import ModelFacts
 from entrypoint.plan.engine import kv_layouts, parallelism
 from entrypoint.plan.engine.kv_layouts import Verdict
 from entrypoint.plan.releases import PINNED
+from entrypoint.plan.table import table as table_lines
 from entrypoint.settings.load import load
 
 COUNTS = 4
@@ -63,7 +63,7 @@ def table(
         f"sglang {sglang}, {backend}, {model.kv_heads} KV heads; "
         "attention-TP (TP / DP where DP attention is on)",
         "",
-        *aligned(rows),
+        *table_lines(rows),
         "",
         *(f"{mark}: {verdict.why}" for verdict, mark in marks.items() if verdict.why),
         *([""] if len(marks) > 1 else []),
@@ -78,7 +78,7 @@ def table(
             cells = (prefill, prefill_nodes, prefill_tp, decode, decode_nodes, decode_tp)
             body.append((*map(str, cells), f"{padding:.0%}", marks[verdicts[prefill_tp, decode_tp]]))
     return (
-        "\n".join([*out, *(aligned([head, *body]) if body else ["(two roles need two nodes at least)"])])
+        "\n".join([*out, *(table_lines([head, *body]) if body else ["(two roles need two nodes at least)"])])
         + "\n"
     )
 

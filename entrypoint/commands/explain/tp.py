@@ -7,13 +7,14 @@ loaded, and cuts the checkpoint at the rounded width: the last ranks hold less, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from entrypoint.node import inspect
 from entrypoint.node.facts import ModelFacts
 from entrypoint.plan.engine import moe_runner, parallelism
 from entrypoint.plan.releases import ASSERTS_W2_SCALES, ROUNDS_TRTLLM_WIDTH
+from entrypoint.plan.table import table as table_lines
 from entrypoint.settings.load import load
 
 TRTLLM_ROWS = 128
@@ -76,7 +77,7 @@ def table(
         f"MoE width {model.moe_intermediate_size}, {model.experts} experts; "
         f"sglang {sglang or 'not known'}, flashinfer {flashinfer or 'not known'}",
         "",
-        *aligned(rows),
+        *table_lines(rows),
         "",
         "patched: GLM47_MODELOPT_PATCH=pad. waste: expert weight and work added by padding to multiples of "
         f"{parallelism.GATED_ROWS}.",
@@ -95,7 +96,7 @@ def _splits(model: ModelFacts, gpus_per_node: int, nodes: int, choices: list[int
             padded = parallelism.padded_width(width)
             numbers = (workers, nodes // workers, tp, width, padded)
             rows.append((*map(str, numbers), _percent(padded, width)))
-    return [f"{nodes} nodes of {gpus_per_node} GPUs as:", *aligned(rows)]
+    return [f"{nodes} nodes of {gpus_per_node} GPUs as:", *table_lines(rows)]
 
 
 def _needs(width: int, padded: int, scale_check: bool) -> str:
@@ -109,9 +110,3 @@ def _trtllm(width: int, sglang: str | None) -> str:
 
 def _percent(padded: int, width: int) -> str:
     return f"{padded / width - 1:.0%}"
-
-
-def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """`rows` as lines of aligned columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from entrypoint.commands.smoke import answers as smoke_answers
 from entrypoint.commands.smoke.answers import Answer, Unexpected
 from entrypoint.errors import ConfigError, NobodyListensError
+from entrypoint.plan.table import table
 
 if TYPE_CHECKING:
     import httpx
@@ -68,11 +69,8 @@ class SmokeReport:
 
     def table(self) -> str:
         """The report for people, one line per check."""
-        width = max(len(check.name) for check in self.checks)
-        return "\n".join(
-            f"{'ok  ' if c.ok else 'FAIL'}  {c.name:<{width}}  {c.seconds:7.2f} s  {c.detail}"
-            for c in self.checks
-        )
+        rows = [("ok  " if c.ok else "FAIL", c.name, f"{c.seconds:7.2f} s", c.detail) for c in self.checks]
+        return "\n".join(table(rows))
 
 
 def smoke(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from entrypoint.node.topology import Node, Topology
+from entrypoint.plan.table import table
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,7 @@ def as_text(topology: Topology, listeners: Listeners) -> str:
                 listening,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
-    layout = "  ".join(f"{{:<{width}}}" for width in widths) + "  {}"
-    lines.extend(layout.format(*row) for row in rows)
+    lines.extend(table(rows))
     return "\n".join(lines) + "\n"
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from entrypoint.files import replacing
 
 LOCK = ".glm47-runner.lock"
 LOCK_TIMEOUT = 60.0
@@ -48,21 +49,15 @@ def replace(path: Path, data: bytes) -> None:
     status = path.stat()
     for left_over in path.parent.glob(f"{_TMP}*"):
         left_over.unlink(missing_ok=True)
-    fd, name = tempfile.mkstemp(prefix=_TMP, dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            file.flush()
-            new = os.fstat(file.fileno())
-            if (new.st_uid, new.st_gid) != (status.st_uid, status.st_gid):
-                os.fchown(file.fileno(), status.st_uid, status.st_gid)
-            os.fchmod(file.fileno(), status.st_mode & 0o7777)
-            os.fsync(file.fileno())
+    with replacing(path, prefix=_TMP) as file:
+        file.write(data)
+        file.flush()
+        new = os.fstat(file.fileno())
+        if (new.st_uid, new.st_gid) != (status.st_uid, status.st_gid):
+            os.fchown(file.fileno(), status.st_uid, status.st_gid)
+        os.fchmod(file.fileno(), status.st_mode & 0o7777)
+        os.fsync(file.fileno())
         drop_bytecode(path)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
     # Again: someone may have compiled the old text in between, and unchecked bytecode never expires.
     drop_bytecode(path)
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import ExitCode
+from entrypoint.files import replace_file
 from entrypoint.plan.types import Plan, to_jsonable
 
 INTERVAL = 1.0
@@ -67,10 +68,8 @@ class JobFiles:
 
 def write(path: Path, text: str) -> None:
     """Replace a file at once; what cannot be written is left out, since nothing depends on it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with contextlib.suppress(OSError):
-        temporary.write_text(text)
-        temporary.replace(path)
+        replace_file(path, text.encode())
 
 
 def job_code(code: int, nnodes: int) -> int:
