@@ -110,7 +110,7 @@ def prepare(plan: Plan) -> None:
             raise ModelError(found.facts.error)
         if plan.model_path != plan.model_source:
             view, bos = Path(plan.model_path), plan.bos_token_id
-            model_view.prepare(plan.model_source, view, bos_token_id=bos, force_view=True, weights=False)
+            model_view.prepare(plan.model_source, view, bos_token_id=bos)
 
 
 def write_files(plan: Plan) -> None:

@@ -16,8 +16,6 @@ class ModelFacts:
     config_read: bool = False
     """False: the numbers below are GLM-4.7's published ones."""
     experts: int = 160
-    layers: int = 92
-    hidden_size: int = 5120
     moe_intermediate_size: int = 1536
     heads: int = 96
     kv_heads: int = 8

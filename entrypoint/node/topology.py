@@ -33,9 +33,6 @@ _JOB_PORT_OFFSETS = {
     "dist_init_port": 12,
 }
 
-PORT_FIELDS = tuple(_JOB_PORT_OFFSETS)
-"""The settings of ports that a job has a block of."""
-
 
 @dataclass(frozen=True)
 class Node:

@@ -9,76 +9,33 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import CannotWriteError, ModelError
 from entrypoint.node.model import directory
 
-_MAX_NAME = 200
-"""Bytes of one path component, so that our suffixes still fit into the usual 255."""
 
-
-@dataclass(frozen=True)
-class PrepareResult:
-    """What the engine gets."""
-
-    path: str
-    """Directory to give to the engine and to the frontend."""
-    changed: bool
-    """Whether something was written."""
-    is_view: bool
-    warnings: tuple[str, ...] = ()
-
-
-def prepare(
-    source: str, view: Path, *, bos_token_id: int, force_view: bool = True, weights: bool = False
-) -> PrepareResult:
+def prepare(source: str, view: Path, *, bos_token_id: int) -> bool:
     """Make `view`: a directory of links to the files of `source`, beside a generation_config.json that
-    has `bos_token_id` where the model lacks it. `source` is never written; doing it again changes nothing.
+    has `bos_token_id` where the model lacks it. Whether something was written; `source` never is.
 
-    With `force_view=False` a model that needs no correction gets no view: the result's path is `source`.
-    `weights`: look at the weight files first, as `directory.check` does.
     Raises ModelError (66) when the model cannot be used, CannotWriteError (73) when the view cannot be made.
     """
-    found = directory.inspect(source, weights=weights)
+    found = directory.inspect(source)
     if found.facts.error:
         raise ModelError(found.facts.error)
-    fix = found.facts.needs_bos_fix
-    if not fix and not force_view:
-        return PrepareResult(source, changed=False, is_view=False, warnings=found.warnings)
-    text = corrected(found.generation_config, found.config or {}, bos_token_id) if fix else None
-    changed = make_view(source, view, {} if text is None else {directory.GENERATION_CONFIG: text})
-    return PrepareResult(str(view), changed=changed, is_view=True, warnings=found.warnings)
-
-
-def view_path(run_dir: str | Path, served_model_name: str) -> Path:
-    """Where the view of `served_model_name` lives: ``<run_dir>/model/<name>``, and never outside it.
-
-    Slashes stay, so that the path relative to ``<run_dir>/model`` is the served name where that is a
-    harmless one; what is not (``..``, a leading dot, control characters, an overlong part) is replaced.
-    """
-    parts = [_safe(part) for part in served_model_name.split("/") if part]
-    return Path(run_dir, "model", *(parts or ["_"]))
-
-
-def _safe(part: str) -> str:
-    name = "".join(c if c.isprintable() and c != "\\" else "_" for c in part)
-    if name.startswith("."):
-        name = "_" + name[1:]
-    raw = name.encode("utf-8", "surrogateescape")
-    if len(raw) <= _MAX_NAME:
-        return name
-    digest = hashlib.sha256(raw).hexdigest()[:16]
-    return raw[: _MAX_NAME - 17].decode("utf-8", "ignore") + "-" + digest
+    files = {}
+    if found.facts.needs_bos_fix:
+        text = corrected(found.generation_config, found.config or {}, bos_token_id)
+        files[directory.GENERATION_CONFIG] = text
+    return make_view(source, view, files)
 
 
 def corrected(generation: Mapping[str, Any] | None, config: Mapping[str, Any], bos_token_id: int) -> str:

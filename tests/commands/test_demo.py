@@ -11,7 +11,6 @@ from entrypoint.commands.demo import command
 from entrypoint.load import load_plan
 from entrypoint.node.model import directory
 from entrypoint.plan.types import Plan
-from entrypoint.prepare import model_view
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +54,7 @@ def test_the_plan_is_the_ordinary_one_with_the_view_as_model(tmp_path: Path) -> 
     plan = planned({}, tmp_path / "run")
     assert {process.role for process in plan.processes} == {"nats", "frontend", "aggregated"}
     assert plan.model_source == str(tmp_path / "run/demo-model")
-    assert plan.model_path == str(model_view.view_path(tmp_path / "run", "glm-4.7"))
+    assert plan.model_path == str(tmp_path / "run/model/glm-4.7")
     assert [edit.kind for edit in plan.file_edits] == ["bos_token_id"]
 
 

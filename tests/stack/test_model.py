@@ -43,11 +43,9 @@ def test_with_the_view_the_model_is_listed_and_answers(
     tmp_path: Path, stack: Callable[[Path], Stack]
 ) -> None:
     source = make_demo_model(tmp_path / "original")
-    view = model_view.view_path(tmp_path / "run", "glm-4.7")
-    result = model_view.prepare(
-        str(source), view, bos_token_id=directory.read_facts(str(source)).bos_token_id
-    )
-    started = stack(Path(result.path))
+    view = tmp_path / "run/model/glm-4.7"
+    model_view.prepare(str(source), view, bos_token_id=directory.read_facts(str(source)).bos_token_id)
+    started = stack(view)
     assert wait_for(started.listed, 20, "the model in /v1/models") == ["glm-4.7"]
     report = smoke(started.url, model="glm-4.7", timeout=30)
     assert report.ok, report.table()

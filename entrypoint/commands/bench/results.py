@@ -45,7 +45,6 @@ METRICS = (
     *_latency("inter_token_latency", "Inter-token latency", ("avg", "p50", "p90", "p99")),
     *_latency("request_latency", "Request latency", ("avg", "p50", "p90", "p99")),
 )  # fmt: skip
-BY_KEY = {metric.key: metric for metric in METRICS}
 
 
 @dataclass(frozen=True)
@@ -176,7 +175,6 @@ class Progress:
         self.warmup = self.succeeded = self.failed = 0
         self.failing = False
         """Whether the last measured request failed."""
-        self.last_error: str | None = None
 
     def update(self) -> bool:
         """Read the new lines; whether there were any."""
@@ -189,8 +187,6 @@ class Progress:
         whole = data[: data.rfind(b"\n") + 1]
         self._offset += len(whole)
         for record in _parsed(whole.splitlines()):
-            if record.get("error"):
-                self.last_error = _error(record["error"])
             if _phase(record) == "warmup":
                 self.warmup += 1
                 continue

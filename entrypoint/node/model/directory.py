@@ -22,12 +22,12 @@ LARGEST = 10**7
 
 _NUMBERS = {
     "experts": "n_routed_experts",
-    "layers": "num_hidden_layers",
-    "hidden_size": "hidden_size",
     "moe_intermediate_size": "moe_intermediate_size",
     "heads": "num_attention_heads",
     "kv_heads": "num_key_value_heads",
 }
+_CHECKED = (*_NUMBERS.values(), "num_hidden_layers", "hidden_size")
+"""Numbers of config.json that must be such."""
 
 
 @dataclass(frozen=True)
@@ -232,18 +232,18 @@ def _read_object(path: Path, problems: list[str], *, required: bool) -> dict[str
 
 def _numbers(directory: Path, config: dict[str, Any], problems: list[str]) -> dict[str, int]:
     numbers = {}
-    for name, key in _NUMBERS.items():
+    for key in _CHECKED:
         value = config.get(key)
         if value is None:
             continue
         if isinstance(value, int) and not isinstance(value, bool) and 0 < value < LARGEST:
-            numbers[name] = value
+            numbers[key] = value
         else:
             big = isinstance(value, int) and value >= LARGEST
             text = _shown(value) if big else f"{json.dumps(value)[:60]}, not a positive whole number"
             what = f"{directory / CONFIG} has {key} = {text}"
             problems.append(_problem(what, "fetch that file again"))
-    return numbers
+    return {name: numbers[key] for name, key in _NUMBERS.items() if key in numbers}
 
 
 def _has_bos(data: dict[str, Any] | None) -> bool:

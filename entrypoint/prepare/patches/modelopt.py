@@ -95,11 +95,6 @@ def assertion_gone(text: str) -> bool:
     return _gated_assert(_padding(_method(text), text)) is None
 
 
-def has_scale_check(text: str) -> bool:
-    """Whether this release wants a number of scale columns divisible by 16 (0.5.7 and before)."""
-    return any(isinstance(n, ast.Assert) and _divisor(n.test) is not None for n in ast.walk(_method(text)))
-
-
 def _method(text: str) -> ast.FunctionDef:
     return method(text, CLASS, METHOD)
 

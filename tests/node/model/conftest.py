@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.prepare import model_view
 from tests.node.model.files import model_directory
 
 
@@ -17,4 +16,4 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def view(tmp_path: Path) -> Path:
     """Where its corrected view belongs."""
-    return model_view.view_path(tmp_path / "run", "glm-4.7")
+    return tmp_path / "run/model/glm-4.7"

@@ -66,6 +66,6 @@ def snapshot(path: Path) -> dict[str, tuple[bytes, int, int]]:
     }
 
 
-def prepare(source: Path, view: Path, bos: int = BOS) -> model_view.PrepareResult:
-    """The corrected view of `source` at `view`."""
+def prepare(source: Path, view: Path, bos: int = BOS) -> bool:
+    """Make the corrected view of `source` at `view`; whether something was written."""
     return model_view.prepare(str(source), view, bos_token_id=bos)

@@ -29,7 +29,7 @@ def test_a_whole_model_has_no_problems_and_its_numbers_are_read(tmp_path: Path) 
     assert directory.check(str(source)) == []
     facts = directory.read_facts(str(source), weights=True)
     assert (facts.error, facts.config_read, facts.needs_bos_fix) == (None, True, True)
-    assert (facts.experts, facts.kv_heads, facts.layers, facts.heads) == (32, 4, 92, 96)
+    assert (facts.experts, facts.kv_heads, facts.heads) == (32, 4, 96)
     assert directory.inspect(str(source)).warnings == ()
 
 
@@ -148,8 +148,10 @@ def test_each_defect_is_one_line_and_exit_66(tmp_path: Path, name: str) -> None:
     assert expected in problem
     assert str(source) in problem
     assert directory.read_facts(str(source), weights=True).error == problem
+    if directory.read_facts(str(source)).error is None:
+        return  # a defect of the weights, which `run` looks for before it makes the view
     with pytest.raises(ModelError) as caught:
-        model_view.prepare(str(source), tmp_path / "run/model/x", bos_token_id=1, weights=True)
+        model_view.prepare(str(source), tmp_path / "run/model/x", bos_token_id=1)
     assert str(caught.value) == problem
     assert caught.value.exit_code == ExitCode.MODEL
     assert not (tmp_path / "run").exists()

@@ -86,7 +86,7 @@ def test_killed_at_any_instant_it_leaves_the_old_view_or_the_new(source: Path, v
 def _prepare_many(source: Path, view: Path, start: Any, count: int, results: Any) -> None:
     start.wait(10)
     try:
-        results.put(sum(prepare(source, view, n % 2).changed for n in range(count)))
+        results.put(sum(prepare(source, view, n % 2) for n in range(count)))
     except BaseException as error:
         results.put(error)
 
