@@ -25,7 +25,6 @@ from entrypoint.supervise.probes.frontend import judge_of
 
 if TYPE_CHECKING:
     import httpx
-    from tenacity import RetryCallState
 
 FIRST, FIRST_FOR = 0.02, 5.0
 QUICK, QUICK_FOR = 0.05, 30.0
@@ -116,18 +115,12 @@ class Prober:
         threading.Thread(target=self._drain, args=arguments, name=f"drain-{name}", daemon=True).start()
 
     def _drain(self, drain: Drain, done: Callable[[], None], first: Callable[[], None] | None = None) -> None:
-        from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
         if first is not None:
             first()
         time.sleep(drain.delay)
-        asking = Retrying(
-            retry=retry_if_result(lambda left: left > 0),
-            wait=wait_fixed(QUICK),
-            stop=stop_after_delay(drain.timeout),
-            retry_error_callback=lambda state: None,
-        )
-        asking(lambda: in_flight(drain, self._clients.get(None)))
+        end = time.monotonic() + drain.timeout
+        while in_flight(drain, self._clients.get(None)) > 0 and time.monotonic() < end:
+            time.sleep(QUICK)
         done()
 
     def asked(self) -> dict[str, dict[str, float]]:
@@ -203,16 +196,9 @@ class _Watch(threading.Thread):
         self.unreachable_since: float | None = None
 
     def run(self) -> None:
-        from tenacity import Retrying, retry_if_result
-
-        asking = Retrying(
-            retry=retry_if_result(lambda answer: not answer.ready),
-            stop=lambda state: self.over,
-            wait=self._pause,
-            sleep=self._sleep,
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )
-        asking(self._ask_and_report)
+        began = time.monotonic()
+        while not (answer := self._ask_and_report()).ready and not self.over:
+            self._sleep(self._pause(answer, time.monotonic() - began))
         misses = 0
         while not self.over:
             self._sleep(RESTLESS if self.frontend is not None and self.frontend.restless else WATCH)
@@ -223,13 +209,11 @@ class _Watch(threading.Thread):
             if misses == 0 or misses >= MISSES or answer.news:
                 self._tell(answer if misses != 1 else replace(answer, ready=True, why=""))
 
-    def _pause(self, state: RetryCallState) -> float:
-        outcome = state.outcome
-        if self.loads and outcome is not None and outcome.result().loading:
+    def _pause(self, answer: Answer, waited: float) -> float:
+        if self.loads and answer.loading:
             return LOADING
         if self.frontend is not None and self.frontend.warmth.sent:
             return RESTLESS  # an answer to a warm-up request ends the pause
-        waited = state.seconds_since_start or 0.0
         if waited < FIRST_FOR:
             return FIRST
         return QUICK if waited < QUICK_FOR else STEADY if waited < STEADY_FOR else SLOW
