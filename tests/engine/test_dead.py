@@ -52,7 +52,7 @@ def test_its_container_ends_with_137(
 
 
 @MORE
-@pytest.mark.parametrize("victim", [SCHEDULER, "aggregated"])
+@pytest.mark.parametrize("victim", [SCHEDULER, DETOKENIZER, "aggregated"])
 def test_one_that_is_stopped_ends_its_container_with_75(
     release: str, model: Path, tmp_path: Path, victim: str
 ) -> None:
