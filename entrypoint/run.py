@@ -166,7 +166,7 @@ def supervise(
 
     # httpx's own command line would bring click with it: 2 MB, for as long as a runner runs.
     sys.modules["httpx._main"] = None  # type: ignore[assignment]
-    listener = health.listen(plan.health_host, plan.health_port)
+    listener = health.listen(plan.health.host, plan.health.number)
     ports.must_be_free(endpoint for endpoint in plan.ports if endpoint.process != "health")
     control = ControlSocket(Path(plan.run_dir) / "supervisor.sock")
     for directory in plan.fresh_dirs:

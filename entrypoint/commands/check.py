@@ -139,7 +139,7 @@ def _bootstrap_servers(plan: Plan, environ: Mapping[str, str]) -> Iterator[Findi
 
     from entrypoint.supervise.probes.announced import Announced
 
-    dynamo = next((p.env for p in plan.processes if p.role in ("frontend", "decode")), {})
+    dynamo = next((p.env for p in plan.processes if p.name in ("frontend", "decode")), {})
     with httpx.Client(trust_env=False, timeout=BOOTSTRAP_TIMEOUT) as client:
         announced = Announced(plan.announcements, {**environ, **dynamo}, lambda: client)
         for why in announced.faults():

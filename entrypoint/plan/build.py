@@ -83,8 +83,6 @@ def build_plan(
         run_dir=settings.run_dir,
         log_dir=settings.log_dir,
         log_format=settings.log_format,
-        health_host=ctx.settings.health_host,
-        health_port=settings.health_port,
         stop_timeout=settings.stop_timeout,
         max_restarts=settings.max_restarts,
         termination_log=settings.termination_log,

@@ -101,7 +101,7 @@ class Process:
     """One supervised process."""
 
     name: str
-    role: str
+    """The role that it plays."""
     argv: tuple[str, ...]
     ready: Probe
     env: Mapping[str, str] = field(default_factory=dict)
@@ -242,8 +242,6 @@ class Plan:
     run_dir: str
     log_dir: str | None
     log_format: str
-    health_host: str
-    health_port: int
     stop_timeout: float
     """Seconds that a whole stop may take, from the signal to our exit."""
     max_restarts: int
@@ -276,17 +274,16 @@ class Plan:
 
     def process(self, name: str) -> Process:
         """The process called `name`; KeyError if there is none."""
-        for process in self.processes:
-            if process.name == name:
-                return process
-        raise KeyError(name)
+        return {process.name: process for process in self.processes}[name]
+
+    @property
+    def health(self) -> Endpoint:
+        """The runner's own endpoint."""
+        return self.endpoint("health")
 
     def endpoint(self, name: str) -> Endpoint:
         """The port called `name` of this container (`http`, `nginx`, `health`, …); KeyError without one."""
-        for endpoint in self.ports:
-            if endpoint.name == name:
-                return endpoint
-        raise KeyError(name)
+        return {endpoint.name: endpoint for endpoint in self.ports}[name]
 
 
 def to_jsonable(plan: Plan) -> dict[str, Any]:

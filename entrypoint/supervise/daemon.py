@@ -91,7 +91,7 @@ class Daemon:
         )
         self.director = Director(plan, time.monotonic(), jitter=lambda: random.uniform(0.5, 1.0))
         self.heartbeat = time.monotonic()
-        dynamo = next((p.env for p in plan.processes if p.role in ("frontend", "decode")), {})
+        dynamo = next((p.env for p in plan.processes if p.name in ("frontend", "decode")), {})
         self.prober = Prober(self._post, plan.announcements, {**environ, **dynamo}, plan.ports)
         self.lookout = Lookout(self._found_dead)
         self.hangs = HangLookout(self._looked_at, self.prober.client)

@@ -52,7 +52,7 @@ def test_two_users_do_not_share_a_run_directory(monkeypatch: pytest.MonkeyPatch)
 
 def test_the_plan_is_the_ordinary_one_with_the_view_as_model(tmp_path: Path) -> None:
     plan = planned({}, tmp_path / "run")
-    assert {process.role for process in plan.processes} == {"nats", "frontend", "aggregated"}
+    assert {process.name for process in plan.processes} == {"nats", "frontend", "aggregated"}
     assert plan.model_source == str(tmp_path / "run/demo-model")
     assert plan.model_path == str(tmp_path / "run/model/glm-4.7")
     assert [edit.kind for edit in plan.file_edits] == ["bos_token_id"]

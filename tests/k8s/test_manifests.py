@@ -111,7 +111,7 @@ def agrees_with_its_plan(name: str, pod: PodSpec, objects: list[Object]) -> None
     if variables["ROLE"] != "single":
         assert plan.roles == (variables["ROLE"],)
     bound = {p.name: p.number for p in plan.ports if not p.host.startswith("127.")}
-    bound["health"] = plan.health_port
+    bound["health"] = plan.health.number
     for port in pod.container["ports"]:
         if port["name"] == "system" and port["name"] not in bound:
             assert plan.rank > 0 or "mocker" in name
@@ -148,14 +148,14 @@ def has_sound_probes(pod: PodSpec, plan: Plan) -> None:
     ports = {p["name"]: p["containerPort"] for p in container["ports"]}
     probes = [container[f"{kind}Probe"] for kind in ("startup", "liveness", "readiness")]
     assert tuple(p["httpGet"]["path"] for p in probes) == PAGES
-    assert {ports[p["httpGet"]["port"]] for p in probes} == {plan.health_port}
+    assert {ports[p["httpGet"]["port"]] for p in probes} == {plan.health.number}
     startup = probes[0]["periodSeconds"] * probes[0]["failureThreshold"]
     own = max([p.start_timeout or 0.0 for p in plan.processes], default=0.0)
     own += max([g.timeout for g in plan.gates], default=0.0)
     assert startup > 2 * own
     assert plan.stop_timeout + 10 <= pod.spec["terminationGracePeriodSeconds"] <= plan.stop_timeout + 30
     for process in plan.processes:
-        if process.role == "frontend":
+        if process.name == "frontend":
             assert process.drain is not None
             # Until the endpoint controller and every kube-proxy have heard of it.
             assert process.drain.delay >= 10
@@ -372,7 +372,7 @@ def test_operator_example_is_what_the_runner_plans() -> None:
         main = service["extraPodSpec"]["mainContainer"]
         probes = (main["startupProbe"], service["livenessProbe"], service["readinessProbe"])
         assert tuple(p["httpGet"]["path"] for p in probes) == PAGES
-        assert {p["httpGet"]["port"] for p in probes} == {plan.health_port}
+        assert {p["httpGet"]["port"] for p in probes} == {plan.health.number}
         if service["componentType"] == "worker":
             assert {p.number for p in plan.ports if p.name == "system"} == {9090}
         assert service["extraPodSpec"]["terminationGracePeriodSeconds"] >= plan.stop_timeout + 10

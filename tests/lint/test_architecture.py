@@ -68,7 +68,7 @@ LONGER = {
     "entrypoint/supervise/failures/records.py": 345,  # a list
     "entrypoint/supervise/output/sink.py": 315,
     "entrypoint/supervise/output/forwarding.py": 303,
-    "entrypoint/plan/types.py": 311,
+    "entrypoint/plan/types.py": 308,
     "entrypoint/commands/bench/session.py": 302,
 }
 """Lines; only ever fewer."""

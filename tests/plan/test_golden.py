@@ -76,7 +76,7 @@ def test_single_keeps_everything_but_api_and_health_on_the_loopback() -> None:
         outside = {port.name for port in plan.ports if port.host != "127.0.0.1"}
         assert outside == {"http", "health"}
         for process in plan.processes:
-            if process.role in ("aggregated", "frontend"):
+            if process.name in ("aggregated", "frontend"):
                 assert process.env["DYN_TCP_RPC_HOST"] == "127.0.0.1"
 
 

@@ -237,7 +237,7 @@ def test_ipv6_alone() -> None:
     worker = build(Container({**v6, "role": "decode"}, address="fd00::7", facts=NEWER))
     env = worker.processes[0].env
     assert env["DYN_SYSTEM_HOST"] == "::" and env["SGLANG_HOST_IP"] == "fd00::7"
-    assert (worker.health_host, {p.host for p in worker.ports}) == ("::", {"::"})
+    assert (worker.health.host, {p.host for p in worker.ports}) == ("::", {"::"})
     head = build(Container({**v6, "role": "etcd,nats,frontend"}, address="fd00::1", facts=NEWER))
     argv = {p.name: " ".join(p.argv) for p in head.processes}
     assert "--listen-client-urls=http://[::]:2379" in argv["etcd"]
@@ -246,8 +246,8 @@ def test_ipv6_alone() -> None:
     assert "--http-host [::] --http-port 8000" in argv["frontend"]
     given = {**v6, "role": "frontend", "http_host": "fd00::1", "health_host": "127.0.0.1"}
     own = build(Container(given, address="fd00::1", facts=NEWER))
-    assert own.health_host == "127.0.0.1" and "--http-host [fd00::1]" in " ".join(own.processes[-1].argv)
-    assert build(Container({"role": "single"}, address="fd00::1", facts=NEWER)).health_host == "0.0.0.0"
+    assert own.health.host == "127.0.0.1" and "--http-host [fd00::1]" in " ".join(own.processes[-1].argv)
+    assert build(Container({"role": "single"}, address="fd00::1", facts=NEWER)).health.host == "0.0.0.0"
 
 
 def test_this_machine_is_looked_at() -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from entrypoint.plan.types import AliveProbe, Criticality, Gate, Plan, Process
+from entrypoint.plan.types import AliveProbe, Criticality, Endpoint, Gate, Plan, Process
 
 
 def process(name: str = "engine", **fields: Any) -> Process:
     """A process with harmless defaults."""
     defaults: dict[str, Any] = {
-        "role": name,
         "argv": ("sleep", "1000"),
         "ready": AliveProbe(0.0),
         "grace": 5.0,
@@ -26,11 +25,11 @@ def server(name: str = "server", **fields: Any) -> Process:
 def plan(*processes: Process, gates: tuple[Gate, ...] = (), **fields: Any) -> Plan:
     """A plan around `processes`."""
     defaults: dict[str, Any] = {
-        "roles": tuple(p.role for p in processes),
+        "roles": tuple(p.name for p in processes),
         "processes": processes,
         "gates": gates,
         "file_edits": (),
-        "ports": (),
+        "ports": (Endpoint("health", fields.pop("health_port", 0), "127.0.0.1", "health"),),
         "settings": {},
         "warnings": (),
         "notes": (),
@@ -40,8 +39,6 @@ def plan(*processes: Process, gates: tuple[Gate, ...] = (), **fields: Any) -> Pl
         "run_dir": "/nonexistent",
         "log_dir": None,
         "log_format": "text",
-        "health_host": "127.0.0.1",
-        "health_port": 0,
         "stop_timeout": 10.0,
         "max_restarts": 3,
         "termination_log": None,

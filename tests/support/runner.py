@@ -92,8 +92,9 @@ class Runner:
         """A runner of a plan made by hand."""
         import dataclasses
 
-        port = plan.health_port or free_port()
-        plan = dataclasses.replace(plan, run_dir=str(tmp_path / "run"), health_port=port)
+        port = plan.health.number or free_port()
+        ports = tuple(dataclasses.replace(p, number=port) if p.name == "health" else p for p in plan.ports)
+        plan = dataclasses.replace(plan, run_dir=str(tmp_path / "run"), ports=ports)
         file = tmp_path / "plan.pickle"
         file.write_bytes(pickle.dumps(plan))
         command = [sys.executable, "-m", "tests.support.run_plan", str(file)]

@@ -63,7 +63,7 @@ def workers_of(plan: Mapping[str, Any], host: str) -> list[Worker]:
     ports = {p["process"]: p["number"] for p in plan.get("ports", ()) if p.get("name") == "system"}
     found = []
     for process in plan.get("processes", ()):
-        role, port = process.get("role"), ports.get(process.get("name"))
+        role, port = process.get("name"), ports.get(process.get("name"))
         if role in _ROLES and port is not None:
             argv = [str(word) for word in process.get("argv", ())]
             name = "--disaggregation-transfer-backend"

@@ -84,7 +84,6 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
         about.append(note(why))
     process = Process(
         name="frontend",
-        role="frontend",
         argv=(ctx.python, "-m", "dynamo.frontend", *ctx.frontend_options.argv()),
         ready=FrontendProbe(
             url,

@@ -94,7 +94,6 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
     )
     process = Process(
         name="nginx",
-        role="nginx",
         argv=(executable, "-p", directory, "-c", config.path),
         ready=HttpProbe(f"{entry.url}{HEALTH}"),
         stops_before=("frontend",) if "frontend" in ctx.roles else (),

@@ -33,7 +33,6 @@ def etcd(ctx: Context) -> Part:
     )
     process = Process(
         name="etcd",
-        role="etcd",
         argv=argv,
         ready=HttpProbe(f"{client.url}/health"),
         grace=ctx.stop.grace("server"),
@@ -70,7 +69,6 @@ def nats(ctx: Context) -> Part:
         about = (*about, warning(why))
     process = Process(
         name="nats",
-        role="nats",
         argv=argv,
         ready=NatsProbe(LOOPBACK, s.nats_port),
         grace=ctx.stop.grace("server"),

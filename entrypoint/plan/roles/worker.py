@@ -78,7 +78,6 @@ def _part(ctx: Context, rank: Rank, cwd: str | None) -> Part:
     drain = _drain(ctx, metrics) if rank.leader else None
     process = Process(
         name=role,
-        role=role,
         argv=(ctx.python, "-m", "dynamo.mocker" if mock else "dynamo.sglang", *rank.options.argv()),
         ready=_probe(rank),
         env=env,
@@ -175,7 +174,6 @@ def _idle_follower(ctx: Context, role: str) -> Process:
     """A mocker has one rank; a follower beside it only holds its place, so that layouts can be tried out."""
     return Process(
         name=role,
-        role=role,
         argv=("sleep", "infinity"),
         ready=AliveProbe(),
         grace=ctx.stop.grace("worker"),

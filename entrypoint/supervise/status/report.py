@@ -74,7 +74,7 @@ def _process(proc: Proc, director: Director, now: float) -> dict[str, Any]:
     needs = director.wants(proc.spec.name) if proc.state is State.WAITING else []
     return {
         "name": proc.spec.name,
-        "role": proc.spec.role,
+        "role": proc.spec.name,
         "state": proc.state.value,
         "ready": proc.ready,
         "why": (f"waits for {', '.join(needs)}" if needs else proc.why) or None,

@@ -141,4 +141,4 @@ def test_what_a_runner_tells_is_what_a_frontend_reads() -> None:
     frontend = build(Container({"role": "frontend", "head_address": "node1", "prefill_workers": 1}))
     probe = frontend.process("frontend").ready
     assert isinstance(probe, FrontendProbe)
-    assert (probe.layouts, probe.workers_port) == (True, frontend.health_port)
+    assert (probe.layouts, probe.workers_port) == (True, frontend.health.number)
