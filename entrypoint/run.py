@@ -260,6 +260,7 @@ def write_termination_log(path: str | None, reason: str) -> None:
         return
     create = 0 if path.startswith("/dev/") else os.O_CREAT
     with contextlib.suppress(OSError):
-        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | create, 0o644)
+        # A FIFO without a reader would keep us here for ever.
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | create, 0o644)
         with os.fdopen(fd, "w") as file:
             file.write(reason + "\n")

@@ -5,12 +5,14 @@ The director decides when it starts and stops; here it is only done.
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from entrypoint.errors import ExitCode
 from entrypoint.plan.types import Process
 from entrypoint.supervise.process_tree import MARK, dies_with
 
@@ -19,11 +21,23 @@ if TYPE_CHECKING:
 
 
 class SpawnError(Exception):
-    """The process could not be started: `code` as a shell gives it (127 not found, 126 not executable)."""
+    """The process could not be started: 127 (not found), 126 (not executable) as a shell, else 75 or 78."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
         self.code = code
+
+
+REMEDIES = {
+    errno.EACCES: (126, "see `glm47-runner plan`"),
+    errno.EPERM: (126, "see `glm47-runner plan`"),
+    errno.EMFILE: (ExitCode.CONFIG, "raise the limit of open files (ulimit -n)"),
+    errno.ENFILE: (ExitCode.TEMPFAIL, "the node has no open file left: start again, elsewhere"),
+    errno.ENOMEM: (ExitCode.TEMPFAIL, "give the container more memory, and start again"),
+    errno.EAGAIN: (ExitCode.TEMPFAIL, "raise the limit of processes (ulimit -u, pids.max), and start again"),
+    errno.E2BIG: (ExitCode.CONFIG, "shorten the environment or GLM47_EXTRA_ARGS"),
+}
+"""What keeps a process from starting, beside a file that is not there: the exit code, and what to do."""
 
 
 class OutputReader:
@@ -82,10 +96,9 @@ class Child:
                 preexec_fn=dies_with(os.getpid()),
             )
         except OSError as error:
-            code = 126 if isinstance(error, PermissionError) else 127
             where = error.filename or spec.argv[0]
-            reason = f"cannot start {spec.name}: {where}: {error.strerror}: see `glm47-runner plan`"
-            raise SpawnError(code, reason) from None
+            code, remedy = REMEDIES.get(error.errno or 0, (127, "see `glm47-runner plan`"))
+            raise SpawnError(code, f"cannot start {spec.name}: {where}: {error.strerror}: {remedy}") from None
         popen.returncode = 0  # the loop reaps: Popen must not wait for the pid on its own
         self.pid = self.pgid = popen.pid
         self.life += 1

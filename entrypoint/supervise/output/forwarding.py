@@ -283,19 +283,19 @@ def _is_tty(fd: int) -> bool:
 
 
 def _open_logs(log_dir: str, names: list[str], stems: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Name to path and descriptor of its log file."""
+    """Name to path and descriptor of its log file. A FIFO without a reader is an error, not a wait."""
     opened: dict[str, tuple[str, int]] = {}
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     path = Path(log_dir)
     try:
         path.mkdir(parents=True, exist_ok=True)
         for name in (*names, RUNNER):
             path = Path(log_dir, f"{stems.get(name, name)}.log")
             opened[name] = (str(path), os.open(path, flags, 0o644))
+            os.set_blocking(opened[name][1], True)
     except OSError as error:
         for _, fd in opened.values():
-            with suppress(OSError):
-                os.close(fd)
+            os.close(fd)
         raise CannotWriteError(
             f"cannot write the logs: {path}: {error.strerror}: give GLM47_LOG_DIR a directory that "
             f"uid {os.getuid()} may write, or leave it empty"
