@@ -18,6 +18,7 @@ from entrypoint.plan.endpoint import bracketed
 from entrypoint.supervise.status.client import get
 
 WATCH_INTERVAL = 2.0
+"""Seconds between two looks."""
 ENDPOINTS = {"startup": "/startupz", "live": "/livez", "ready": "/readyz"}
 
 

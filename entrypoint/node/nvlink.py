@@ -38,7 +38,8 @@ def place(
     text = _straddling(sizes, groups, names, domains)
     if known is not None:
         raise ConfigError(
-            f"cannot place {text} (GLM47_NVLINK_DOMAINS); ask Slurm for nodes of one domain, or correct it"
+            f"cannot place {text}: GLM47_NVLINK_DOMAINS says so: ask Slurm for nodes of one domain, or "
+            "correct it"
         )
     warning = (
         f"{text}, as far as the numbers in their names tell (GLM47_NVLINK_DOMAIN_SIZE {size}); if that is "
@@ -56,7 +57,7 @@ def known_domains(names: Sequence[str], text: str) -> tuple[str, ...]:
             members = nodelist.expand(part)
         except ValueError as error:
             raise ConfigError(
-                f"cannot read GLM47_NVLINK_DOMAINS: {part}: {error}; give the nodes of each domain as Slurm "
+                f"cannot read GLM47_NVLINK_DOMAINS: {part}: {error}: give the nodes of each domain as Slurm "
                 "writes them, and a blank between two domains"
             ) from None
         for name in members:
@@ -65,7 +66,7 @@ def known_domains(names: Sequence[str], text: str) -> tuple[str, ...]:
             domain_of[name] = members[0]
     if lost := [name for name in names if name not in domain_of]:
         raise ConfigError(
-            f"cannot use GLM47_NVLINK_DOMAINS: {lost[0]} of the job is in none of its domains; add it"
+            f"cannot use GLM47_NVLINK_DOMAINS: {text}: {lost[0]} of the job is in none of its domains: add it"
         )
     return tuple(domain_of[name] for name in names)
 
@@ -137,7 +138,7 @@ def _check_size(sizes: Sizes, domain_size: int) -> None:
             setting = "GLM47_PREFILL_NODES" if role == "prefill" else "GLM47_DECODE_NODES"
             raise ConfigError(
                 f"cannot place {role} worker {worker}: {setting} {size}: a worker must fit one NVLink domain "
-                f"of {domain_size} nodes (GLM47_NVLINK_DOMAIN_SIZE); lower {setting}"
+                f"of {domain_size} nodes (GLM47_NVLINK_DOMAIN_SIZE): lower {setting}"
             )
 
 

@@ -156,7 +156,7 @@ def _leader_at_home(placed: Placement, network: Network, leader: str) -> str:
     led = "" if is_loopback(leader) else f" ({', '.join(network.addresses(leader))})"
     return (
         f"cannot use {placed.name('leader_address')}: {leader}: it leads to this machine's own loopback"
-        f"{led}, and rank {placed.node_rank} is not the leader; give the leader's address, "
+        f"{led}, and rank {placed.node_rank} is not the leader: give the leader's address, "
         "or correct /etc/hosts"
     )
 
@@ -182,14 +182,14 @@ def _unresolved(name: str) -> str | None:
             if error.errno != socket.EAI_AGAIN:
                 break
     return (
-        f"cannot resolve the node's name: {name}: {reason}; add it to DNS or /etc/hosts "
+        f"cannot resolve the node's name: {name}: {reason}: add it to DNS or /etc/hosts "
         "(pyxis: mount the host's), or set GLM47_HEAD_ADDRESS if it is the head"
     )
 
 
 def _no_interface(interface: str) -> str:
     return (
-        f"cannot use GLM47_INTERFACE: {interface}: it has no address here that others can reach; "
+        f"cannot use GLM47_INTERFACE: {interface}: it has no address here that others can reach: "
         "name one of `ip -brief address`, or unset it"
     )
 
@@ -211,7 +211,7 @@ def from_environ(
     lws = "LWS_GROUP_SIZE" in environ or "LWS_WORKER_INDEX" in environ
     if settings.role == "auto" and lws:
         problem = (
-            "cannot work out ROLE: auto: LeaderWorkerSet does not say what its group is for; "
+            "cannot work out ROLE: auto: LeaderWorkerSet does not say what its group is for: "
             "set ROLE to prefill, decode or aggregated"
         )
         return Placement(kind="lws", problems=(problem,))

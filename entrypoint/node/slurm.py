@@ -77,15 +77,15 @@ def job_of(environ: Mapping[str, str], settings: Settings) -> Job:
     try:
         names = nodelist.expand(text)
     except ValueError as error:
-        raise ConfigError(f"cannot read {variable}: {text}: {error}; pass it on as Slurm set it") from None
+        raise ConfigError(f"cannot read {variable}: {text}: {error}: pass it on as Slurm set it") from None
     if environ.get("SLURM_LOCALID", "0") != "0":
         raise ConfigError(
             f"cannot start a second runner on this node: SLURM_LOCALID={environ['SLURM_LOCALID']}: one "
-            "runner holds all of a node; use srun --ntasks-per-node=1"
+            "runner holds all of a node: use srun --ntasks-per-node=1"
         )
     if given := [variable_of(name) for name in WORKED_OUT if name in settings.model_fields_set]:
         raise ConfigError(
-            f"cannot use {', '.join(given)} with ROLE=auto: Slurm's node list decides it; "
+            f"cannot use {', '.join(given)} with ROLE=auto: Slurm's node list decides it: "
             "unset it, or give ROLE"
         )
     topology = lay_out(
@@ -176,7 +176,7 @@ def _own_node(environ: Mapping[str, str], topology: Topology, variable: str) -> 
     index = _number(environ, "SLURM_NODEID" if "SLURM_NODEID" in environ else "SLURM_PROCID")
     if index >= len(topology.nodes):
         raise ConfigError(
-            f"cannot use SLURM_NODEID: {index}: {variable} has {len(topology.nodes)} nodes; "
+            f"cannot use SLURM_NODEID: {index}: {variable} has {len(topology.nodes)} nodes: "
             "pass both on as Slurm set them"
         )
     return topology.nodes[index]
@@ -185,5 +185,5 @@ def _own_node(environ: Mapping[str, str], topology: Topology, variable: str) -> 
 def _number(environ: Mapping[str, str], name: str) -> int:
     text = environ.get(name, "")
     if not (text.isascii() and text.isdigit()):
-        raise ConfigError(f"cannot use {name}: {text}: it is no number; pass it on as Slurm set it")
+        raise ConfigError(f"cannot use {name}: {text}: it is no number: pass it on as Slurm set it")
     return int(text)

@@ -141,7 +141,7 @@ def lay_out(
     if frontends > len(names):
         raise ConfigError(
             f"cannot place GLM47_FRONTENDS: {frontends}: the job has {_nodes(len(names))}, each holds at "
-            f"most one frontend; set GLM47_FRONTENDS to at most {len(names)}"
+            f"most one frontend: set GLM47_FRONTENDS to at most {len(names)}"
         )
 
     groups, domains, warnings = nvlink.place(
@@ -221,14 +221,14 @@ def _check_count(
     need = f"{' + '.join(sums)} need{'s' if len(sums) == 1 else ''} {wanted}"
     if wanted > len(names):
         raise ConfigError(
-            f"cannot place {what}: the job has too few nodes, {len(names)}: {need}; "
+            f"cannot place {what}: the job has too few nodes, {len(names)}: {need}: "
             f"ask Slurm for --nodes={wanted}, or lower one of them"
         )
     idle = names[wanted:]
     shown = ", ".join(idle[:4]) + (f" and {len(idle) - 4} more" if len(idle) > 4 else "")
     raise ConfigError(
         f"cannot place {what}: the job has too many nodes, {len(names)}: {need}, and {shown} would stay "
-        f"idle; ask Slurm for --nodes={wanted}, or raise one of them"
+        f"idle: ask Slurm for --nodes={wanted}, or raise one of them"
     )
 
 

@@ -82,7 +82,7 @@ class Options:
                 passed.append(option)
             elif target.values:
                 raise ArgumentsError(
-                    f"cannot use {option.source}: {option.flag}: {positive} needs a value; give one"
+                    f"cannot use {option.source}: {option.flag}: {positive} needs a value: give one"
                 )
             else:
                 removed.add(positive)
@@ -100,7 +100,7 @@ def parse(text: str, source: str) -> tuple[Option, ...]:
         words = shlex.split(text)
     except ValueError:
         raise ArgumentsError(
-            f"cannot read {source}: {text}: a quote is not closed; close it or escape it with \\"
+            f"cannot read {source}: {text}: a quote is not closed: close it or escape it with \\"
         ) from None
     found: list[Option] = []
     for word in words:
@@ -112,7 +112,7 @@ def parse(text: str, source: str) -> tuple[Option, ...]:
             found.append(Option(last.flag, (*last.values, word), source))
         else:
             raise ArgumentsError(
-                f"cannot read {source}: {word}: it belongs to no option; begin with one (--name value)"
+                f"cannot read {source}: {word}: it belongs to no option: begin with one (--name value)"
             )
     return tuple(found)
 

@@ -146,13 +146,13 @@ def _engine_found(ctx: Context, processes: tuple[Process, ...]) -> Iterator[Diag
         return
     if engine.python is None:
         yield unmet(
-            "cannot find the engine's interpreter: no Python with dynamo here; "
+            "cannot find the engine's interpreter: no Python with dynamo here: "
             "set GLM47_PYTHON to the one that has it"
         )
     elif engine.dynamo is None:
-        yield unmet(f"cannot use GLM47_PYTHON: {engine.python}: it has no dynamo; name one that has")
+        yield unmet(f"cannot use GLM47_PYTHON: {engine.python}: it has no dynamo: name one that has")
     if engine.dynamo is None:
         yield note(f"the installed Dynamo is not known: planned for {releases.PINNED['dynamo']}")
     needs_sglang = ctx.settings.engine == "sglang" and bool(ctx.worker_roles)
     if needs_sglang and engine.dynamo is not None and engine.sglang is None:
-        yield unmet(f"cannot use GLM47_PYTHON: {engine.python}: it has no sglang; name one that has")
+        yield unmet(f"cannot use GLM47_PYTHON: {engine.python}: it has no sglang: name one that has")

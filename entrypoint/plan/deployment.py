@@ -96,14 +96,14 @@ def _check_roles(s: Settings, placement: Placement, wanted: set[str]) -> Iterato
     if placement.one_machine and placement.nnodes > 1:
         yield problem(
             f"cannot use ROLE: single with {placement.name('nnodes')}={placement.nnodes}: "
-            "it is one machine; use aggregated on every node, and etcd and frontend on one"
+            "it is one machine: use aggregated on every node, and etcd and frontend on one"
         )
     if "nginx" in wanted and placement.job is None:
-        yield problem("cannot use ROLE: nginx: only ROLE=auto under SLURM places it; leave it out")
+        yield problem("cannot use ROLE: nginx: only ROLE=auto under SLURM places it: leave it out")
     if s.prefill_workers and {"single", "aggregated"} & set(roles):
         yield problem(
             f"cannot use GLM47_PREFILL_WORKERS: {s.prefill_workers} with ROLE={','.join(roles)}: "
-            "an aggregated worker does its own prefill; use ROLE=decode, or set it to 0"
+            "an aggregated worker does its own prefill: use ROLE=decode, or set it to 0"
         )
     elif "frontend" in roles and "decode" in roles and "prefill" not in roles and not s.prefill_workers:
         yield warning(
@@ -131,7 +131,7 @@ def _discovery(
         found.append(
             problem(
                 f"cannot use GLM47_DISCOVERY: file with ROLE={','.join(roles)}: "
-                "workers and frontend are in different containers; use etcd, or "
+                "workers and frontend are in different containers: use etcd, or "
                 "set DYN_FILE_KV to a directory that both have, on one machine"
             )
         )
@@ -187,7 +187,7 @@ def _nats(ctx: Context) -> Server:
 
 def _nobody(ctx: Context, role: str, what: str, variable: str) -> Diagnostic:
     return problem(
-        f"cannot plan ROLE: {','.join(ctx.roles)}: {what} is named; "
+        f"cannot plan ROLE: {','.join(ctx.roles)}: {what} is named: "
         f"set GLM47_HEAD_ADDRESS to the node that runs it, or {variable}, or add {role} to ROLE"
     )
 
@@ -209,7 +209,7 @@ def _model_path(s: Settings, facts: Facts) -> tuple[str, Diagnostics]:
     if ":" in name or name.startswith("/") or {"..", "."} & set(name.split("/")) or "" in name.split("/"):
         why = (
             f"cannot use GLM47_SERVED_MODEL_NAME: {name}: SGLang keeps ':' for adapters, and "
-            "the name becomes a directory; use a name such as glm-4.7 or zai-org/GLM-4.7"
+            "the name becomes a directory: use a name such as glm-4.7 or zai-org/GLM-4.7"
         )
         return s.model_path, (problem(why),)
     if s.engine == "mocker" or file_edits.needs_view(facts):

@@ -178,11 +178,11 @@ def _unknown(layer: Mapping[str, str], origin: str, allowed: tuple[str, ...]) ->
             continue
         if origin == ENVIRONMENT and is_service_link(name, layer[name]):
             continue
-        where = f"cannot use {shown_name(name)} ({origin})"
+        what = f"{shown_name(name)} ({origin})"
         if name in (*LOADER_ONLY, *INTERNAL):
-            yield f"{where}: it is read from the environment only: set it there or take it out"
+            yield f"cannot use {what}: it is read from the environment only: set it there or take it out"
         else:
-            yield f"{where}: no such setting: unset it or use the nearest name, {nearest(name)}"
+            yield f"cannot use {what}: no such setting: unset it or use the nearest name, {nearest(name)}"
 
 
 def _find(name: str, layer: Mapping[str, str], origin: str, cwd: Path, problems: list[str]) -> _Raw | None:

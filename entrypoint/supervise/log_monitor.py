@@ -55,7 +55,7 @@ class Watcher:
         return child
 
     def turn(self, now: float) -> list[Action]:
-        """Once per turn of the loop: what has changed since the last one."""
+        """Once per turn of the loop, at the monotonic time `now`: what has changed since the last one."""
         self._count_hangs()
         return [*self._news(now), *self._follow(now)]
 

@@ -83,5 +83,5 @@ def test_interface_names_are_checked() -> None:
     assert from_environ({}, Settings(role="decode", interface="lo")).node_address == "127.0.0.1"
     (problem,) = from_environ({}, Settings(role="decode", interface="nosuch0")).problems
     assert problem.startswith(
-        "cannot use GLM47_INTERFACE: nosuch0: it has no address here that others can reach;"
+        "cannot use GLM47_INTERFACE: nosuch0: it has no address here that others can reach:"
     )

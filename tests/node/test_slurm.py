@@ -143,7 +143,7 @@ def test_the_interface_must_be_there() -> None:
     settings = Settings(interface="nosuch0", **LAYOUT)
     found = placement.in_job(job(), settings, unresolved=lambda name: None)
     assert found.unmet == (
-        "cannot use GLM47_INTERFACE: nosuch0: it has no address here that others can reach; "
+        "cannot use GLM47_INTERFACE: nosuch0: it has no address here that others can reach: "
         "name one of `ip -brief address`, or unset it",
     )
     found = placement.in_job(job(), Settings(interface="lo", **LAYOUT), unresolved=lambda name: None)

@@ -123,7 +123,7 @@ def test_domains_from_names(text: str, domains: list[int]) -> None:
             "n[1-5]",
             FOUR_TWO,
             "too few nodes, 5: GLM47_PREFILL_WORKERS 1 x GLM47_PREFILL_NODES 4 + "
-            "GLM47_DECODE_WORKERS 1 x GLM47_DECODE_NODES 2 need 6; ask Slurm for --nodes=6",
+            "GLM47_DECODE_WORKERS 1 x GLM47_DECODE_NODES 2 need 6: ask Slurm for --nodes=6",
         ),
         ("n[1-9]", FOUR_TWO, "too many nodes, 9: "),
         ("n[1-9]", FOUR_TWO, "n7, n8, n9 would stay idle"),
@@ -132,11 +132,11 @@ def test_domains_from_names(text: str, domains: list[int]) -> None:
         (
             "n[017-020]",
             {"decode_nodes": 4, "nvlink_domains": "n[001-018] n[019-036]"},
-            "n018 ends one and n019 begins another (GLM47_NVLINK_DOMAINS)",
+            "n018 ends one and n019 begins another: GLM47_NVLINK_DOMAINS",
         ),
         ("n[1-20]", {"decode_nodes": 20, **GIVEN}, "lower GLM47_DECODE_NODES"),
         ("n[1-20]", {"prefill_workers": 1, "prefill_nodes": 19, **GIVEN}, "lower GLM47_PREFILL_NODES"),
-        ("n[1-3]", {"nvlink_domains": "n[1-2]"}, "n3 of the job is in none of its domains"),
+        ("n[1-3]", {"nvlink_domains": "n[1-2]"}, ": n3 of the job is in none of its domains: add it"),
         ("n[1-3]", {"nvlink_domains": "n[1-2] n[2-3]"}, "GLM47_NVLINK_DOMAINS: n2 is in it twice"),
         ("n[1-3]", {"nvlink_domains": "n[1-"}, "cannot read GLM47_NVLINK_DOMAINS: n[1-: ']' is missing"),
     ],

@@ -53,9 +53,9 @@ def test_the_later_of_two_extra_arguments_is_in_force() -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ('--a "b', 'cannot read S: --a "b: a quote is not closed; close it or escape it with \\'),
-        ("a --b", "cannot read S: a: it belongs to no option; begin with one (--name value)"),
-        ("--no-host", "cannot use S: --no-host: --host needs a value; give one"),
+        ('--a "b', 'cannot read S: --a "b: a quote is not closed: close it or escape it with \\'),
+        ("a --b", "cannot read S: a: it belongs to no option: begin with one (--name value)"),
+        ("--no-host", "cannot use S: --no-host: --host needs a value: give one"),
     ],
 )
 def test_unreadable_arguments_are_one_line(text: str, line: str) -> None:

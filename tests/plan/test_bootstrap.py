@@ -132,12 +132,12 @@ REFUSED: dict[str, tuple[Container, str]] = {
     "IPv6 before SGLang knew it": (
         on(Container(PREFILL, address="fd00::7"), "0.5.9"),
         "cannot use GLM47_INTERFACE: fd00::7: prefill workers of sglang 0.5.9 cannot be reached over IPv6 "
-        "(0.5.10 can); name an interface or address of IPv4",
+        "(0.5.10 can): name an interface or address of IPv4",
     ),
     "IPv6 before Dynamo knew it": (
         on(Container({**PREFILL, "role": "decode"}, native={"HOST_IP": "fd00::7"}), "0.5.6.post2"),
         "cannot use HOST_IP: fd00::7: decode workers of Dynamo 0.8.1 cannot be reached over IPv6 "
-        "(0.9.0 can); name an interface or address of IPv4",
+        "(0.9.0 can): name an interface or address of IPv4",
     ),
 }
 

@@ -144,7 +144,7 @@ def test_equal_tps_on_a_release_that_nobody_has_measured_are_only_warned_of() ->
 
 def test_equal_tps_are_refused_where_they_are_known_to_hang() -> None:
     hangs = replace(PINNED, engine=replace(IMAGE, sglang="0.5.12", flashinfer="0.6.11"))
-    with pytest.raises(ConfigError, match=r"requests hang \(sglang 25698\); use another base image"):
+    with pytest.raises(ConfigError, match=r"requests hang \(sglang 25698\): use another base image"):
         build(Container(BOTH, facts=hangs))
     build(Container({**BOTH, "transfer_backend": "mooncake"}, facts=hangs))
 

@@ -87,7 +87,7 @@ def test_the_option_must_go_with_the_model(asked: str, model: str, taken: bool, 
     lines = [line for line in error.value.problems if "the model at" in line]
     what = "not quantized" if model == "none" else f"quantized with {model}"
     assert lines == [
-        f"cannot use {by}: {asked}: the model at /model is {what}; set GLM47_QUANTIZATION=none, "
+        f"cannot use {by}: {asked}: the model at /model is {what}: set GLM47_QUANTIZATION=none, "
         "or serve another checkpoint"
     ]
 

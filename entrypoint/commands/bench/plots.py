@@ -24,6 +24,7 @@ COLOURS = {"p50": "#1b6ca8", "p90": "#e0912f", "p99": "#b0413e"}
 
 
 def main() -> None:
+    """Draw every plot that the report has numbers for."""
     report = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     directory = Path(sys.argv[2])
     plt.rcParams.update({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False,
@@ -58,10 +59,12 @@ def against_concurrency(tests: list[Test]) -> list[list[Test]]:
 
 
 def lengths_of(test: Test) -> str:
+    """How long a test's prompts and answers are, in tokens."""
     return "mixed lengths" if test["mix"] else f"{test['isl']} tokens in, {test['osl']} out"
 
 
 def throughput(groups: list[list[Test]], report: Test, subtitle: str, path: Path) -> None:
+    """Output tokens per second against concurrency, a line for each pair of lengths."""
     figure, axes = plt.subplots(figsize=(7.5, 4.5))
     for group in groups:
         line(axes, group, report, "output_throughput", lengths_of(group[0]))
@@ -75,6 +78,7 @@ def throughput(groups: list[list[Test]], report: Test, subtitle: str, path: Path
 
 
 def first_token(groups: list[list[Test]], report: Test, subtitle: str, path: Path) -> None:
+    """Percentiles of the time to first token, in milliseconds, against concurrency."""
     figure, axes = plt.subplots(figsize=(7.5, 4.5))
     styles = ("-", "--", ":", "-.")
     for group, style in zip(groups, styles * len(groups), strict=False):
@@ -97,6 +101,7 @@ def line(
     colour: str | None = None,
     style: str = "-",
 ) -> None:
+    """The means of `key` over concurrency, with their standard deviations."""
     points = [
         (t["concurrency"], report["summary"][t["name"]][key])
         for t in group
@@ -111,6 +116,7 @@ def line(
 
 
 def finish(axes: Any, groups: list[list[Test]], what: str, subtitle: str) -> None:
+    """Axes and titles of a plot against concurrency."""
     concurrencies = sorted({test["concurrency"] for group in groups for test in group})
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(concurrencies))
@@ -123,6 +129,7 @@ def finish(axes: Any, groups: list[list[Test]], what: str, subtitle: str) -> Non
 
 
 def bars(tests: list[Test], report: Test, key: str, title: str, subtitle: str, path: Path) -> None:
+    """Percentiles of `key`, a group of bars for each test."""
     tests = [test for test in tests if f"{key}_p50" in report["summary"][test["name"]]]
     if not tests:
         return
@@ -148,6 +155,7 @@ def bars(tests: list[Test], report: Test, key: str, title: str, subtitle: str, p
 
 
 def save(figure: Any, path: Path) -> None:
+    """Write it, and let it go."""
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     plt.close(figure)

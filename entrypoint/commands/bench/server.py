@@ -20,6 +20,7 @@ T = TypeVar("T")
 TIMEOUT = 10.0
 """Seconds for each small request."""
 WAIT_INTERVAL = 2.0
+"""Seconds between two looks at a server that is not ready."""
 TOKEN_COUNTERS = ("dynamo_frontend_output_tokens_total", "dynamo_frontend_output_sequence_tokens_sum")
 """Counters of output tokens, the first that is there counts."""
 
@@ -87,7 +88,10 @@ class Server:
                 raise NotServing(f"/v1/chat/completions answered HTTP {answer.status_code}: {excerpt}")
 
     def answers(self, model: str, timeout: float) -> None:
-        """Ask `model` a few short questions. Raises CheckFailedError (1) for an answer that is not good."""
+        """Ask `model` a few short questions, `timeout` seconds each.
+
+        Raises CheckFailedError (1) for an answer that is not good.
+        """
         report = questions.smoke(self.url, model=model, api_key=self._key, timeout=timeout)
         for check in report.checks:
             if not check.ok:

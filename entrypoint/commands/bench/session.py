@@ -25,6 +25,7 @@ from entrypoint.commands.bench.suite import BenchTest, Suite
 from entrypoint.errors import CheckFailedError
 
 POLL = 0.2
+"""Seconds between two looks at AIPerf."""
 INTERRUPT_GRACE = 30.0
 """Seconds that AIPerf gets to write what it has measured."""
 SILENCE = 15.0

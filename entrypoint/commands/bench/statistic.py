@@ -16,6 +16,7 @@ _T95 = (
     2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
 )  # fmt: skip
 _Z95 = 1.960
+"""Standard errors to either side of a mean that hold it with 95 %."""
 
 
 @dataclass(frozen=True)

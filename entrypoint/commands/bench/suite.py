@@ -148,7 +148,8 @@ def load_suite(
 
 def _merged(data: Any, where: str) -> list[dict[str, Any]]:
     shape = (
-        f'cannot use {where}: give an object with "name", "tests" (a list of objects) and maybe "defaults"'
+        f"cannot use {where}: it is no profile: give an object with "
+        '"name", "tests" (a list of objects) and maybe "defaults"'
     )
     if not isinstance(data, dict) or not isinstance(data.get("defaults", {}), dict):
         raise ConfigError(shape)

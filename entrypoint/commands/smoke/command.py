@@ -45,7 +45,8 @@ def smoke_command(
 ) -> None:
     """Ask a running deployment for its models, a completion and a chat completion, whole and streamed.
 
-    URL is the frontend's address, such as http://127.0.0.1:8000. GLM47_API_KEY is sent as bearer token.
+    Each may take the seconds of --timeout. URL is the frontend's address, such as http://127.0.0.1:8000.
+    GLM47_API_KEY is sent as bearer token.
     """
     report = smoke(
         url,

@@ -26,6 +26,7 @@ SPEED, LATENCY = "sglang:kv_transfer_speed_gb_s", "sglang:kv_transfer_latency_ms
 COUNTED_WITHIN = 5.0
 """Seconds in which a worker has surely counted what the client has been answered."""
 TIMEOUT = 5.0
+"""Seconds that a worker's page may take."""
 _ROLES = ("prefill", "decode")
 
 

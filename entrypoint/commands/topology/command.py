@@ -132,7 +132,7 @@ def _check_layout(settings: Settings, native: Mapping[str, str], found: topology
 def _nodes(text: str | None, count: int | None) -> tuple[str, ...]:
     if count is not None:
         if text is not None:
-            raise ConfigError("cannot use both --nodelist and --nodes: leave one of them out")
+            raise ConfigError(f"cannot use --nodes: {count}: --nodelist is given too: leave one of them out")
         return tuple(f"node{index:0{len(str(count))}}" for index in range(1, count + 1))
     source = "--nodelist" if text is not None else "SLURM_JOB_NODELIST"
     text = in_slurm.node_list(os.environ) if text is None else text
@@ -145,5 +145,5 @@ def _nodes(text: str | None, count: int | None) -> tuple[str, ...]:
         return nodelist.expand(text)
     except ValueError as error:
         raise ConfigError(
-            f"cannot read {source}: {text}: {error}; write it as Slurm does, such as 'nvl72d[001-018]'"
+            f"cannot read {source}: {text}: {error}: write it as Slurm does, such as 'nvl72d[001-018]'"
         ) from None

@@ -86,7 +86,7 @@ def check(
             if fact.holds(version) is False:
                 yield problem(
                     f"cannot use {address.source}: {address.host}: {role} workers of "
-                    f"{TITLES[fact.package]} {version} cannot be reached over IPv6 ({fact.since} can); "
+                    f"{TITLES[fact.package]} {version} cannot be reached over IPv6 ({fact.since} can): "
                     "name an interface or address of IPv4"
                 )
     chosen = given.get("--host")

@@ -64,7 +64,7 @@ def api(s: Settings, native: Mapping[str, str], *, behind_nginx: bool) -> Api:
     secured = {f"{EXTRA} --tls-cert-path": given.value("--tls-cert-path")}
     secured["DYN_TLS_CERT_PATH"] = native.get("DYN_TLS_CERT_PATH") or None
     problems += [
-        f"cannot use {name}: {path}: the runner asks its frontend over plain HTTP; leave it out, and end TLS "
+        f"cannot use {name}: {path}: the runner asks its frontend over plain HTTP: leave it out, and end TLS "
         "in a proxy in front"
         for name, path in secured.items()
         if path is not None
@@ -88,7 +88,7 @@ def system(s: Settings, native: Mapping[str, str], index: int = 0) -> tuple[int,
     number, setting = from_variable(native, "DYN_SYSTEM_PORT", own, "GLM47_SYSTEM_PORT", problems)
     if number >= SYSTEM_PORT_LIMIT:
         problems.append(
-            f"cannot use {setting}: {number}: Dynamo takes system ports below {SYSTEM_PORT_LIMIT} only; "
+            f"cannot use {setting}: {number}: Dynamo takes system ports below {SYSTEM_PORT_LIMIT} only: "
             f"give a lower one, such as {8081 + index}"
         )
     return number, setting, problems

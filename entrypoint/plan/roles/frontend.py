@@ -136,6 +136,6 @@ def _about_drain(ctx: Context, drain: Drain) -> Iterator[Diagnostic]:
     if drain.delay > drain.timeout:
         yield problem(
             f"cannot use GLM47_DRAIN_DELAY: {drain.delay:g}: GLM47_STOP_TIMEOUT "
-            f"{ctx.settings.stop_timeout:g} leaves the frontend {drain.timeout:g} s to drain; "
+            f"{ctx.settings.stop_timeout:g} leaves the frontend {drain.timeout:g} s to drain: "
             "lower it, or raise GLM47_STOP_TIMEOUT"
         )

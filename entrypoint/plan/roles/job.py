@@ -49,7 +49,7 @@ def job(
     if own.only_here and (watched or asked):
         why = (
             f"cannot use GLM47_HEALTH_HOST: {own.host}: the runners of the job's other nodes ask this one "
-            "there, and so it does them; use 0.0.0.0"
+            "there, and so it does them: use 0.0.0.0"
         )
         about = (problem(why),)
     if node.rank > 0:

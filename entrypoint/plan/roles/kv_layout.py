@@ -110,7 +110,7 @@ def _report(ctx: Context, prefill: KvLayout, decode: KvLayout, verdict: Verdict)
     if ctx.settings.allow_wrong_layout:
         return warning(f"{ALLOW}: prefill and decode do not fit together: {text}")
     return problem(
-        f"cannot pair prefill and decode workers: {text}; {_remedy(prefill, decode)} "
+        f"cannot pair prefill and decode workers: {text}: {_remedy(prefill, decode)} "
         f"(plan --explain layout shows what fits; {ALLOW}=true starts them all the same)"
     )
 

@@ -85,7 +85,7 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
     if not frontend.everywhere and len(frontends) > 1:
         why = (
             f"cannot use {ctx.api.host_setting}: {frontend.host}: {len(frontends)} frontends listen there, "
-            "each on its own node, and nginx asks them by their nodes' names; use 0.0.0.0"
+            "each on its own node, and nginx asks them by their nodes' names: use 0.0.0.0"
         )
         about = (*about, problem(why))
     upstreams = [frontend.where_from_outside(name) for name in frontends]

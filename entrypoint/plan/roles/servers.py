@@ -92,12 +92,18 @@ def etcd_endpoint(url: str) -> str:
 
 
 def etcd_gate(url: str, setting: str, timeout: float, ca_file: str | None) -> Gate:
-    """Wait for the first etcd endpoint in `url`; raises ValueError when it has no host or a bad port."""
+    """Wait up to `timeout` seconds for the first etcd endpoint in `url`.
+
+    Raises ValueError when it has no host or a bad port.
+    """
     return Gate("etcd-server", HttpProbe(f"{etcd_endpoint(url)}/health", ca_file), timeout, setting)
 
 
 def nats_gate(url: str, setting: str, timeout: float) -> Gate:
-    """Wait for the first NATS server in `url`; raises ValueError when it has no host or a bad port."""
+    """Wait up to `timeout` seconds for the first NATS server in `url`.
+
+    Raises ValueError when it has no host or a bad port.
+    """
     first = url.split(",")[0].strip()
     parts = urlsplit(first if "//" in first else "nats://" + first)
     if not parts.hostname:

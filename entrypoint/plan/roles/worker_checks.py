@@ -38,7 +38,7 @@ def check(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
         nvfp4=nvfp4,
     ):
         setting, value = rank.settings[finding.number], values[finding.number]
-        yield problem(f"cannot use {setting}: {value}: {finding.why}; {finding.remedy}")
+        yield problem(f"cannot use {setting}: {value}: {finding.why}: {finding.remedy}")
     yield from _quantization(ctx, rank)
     yield from _runner(ctx, rank, nvfp4)
     if nvfp4:
@@ -47,7 +47,7 @@ def check(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
     if rank.role == "decode" and split.dp > 1 and ctx.has(TAKES_ROUND_ROBIN) and not balanced:
         yield problem(
             f"cannot use GLM47_PREFILL_ROUND_ROBIN: false: sglang before {TAKES_ROUND_ROBIN.until} "
-            f"needs it on decode workers of DP {split.dp}; set it to true, or GLM47_DP to 1"
+            f"needs it on decode workers of DP {split.dp}: set it to true, or GLM47_DP to 1"
         )
     room = split.nnodes * split.gpus_per_node
     if split.gpus < room and len(ctx.worker_roles) == 1:
@@ -62,12 +62,12 @@ def check_room(ctx: Context, gpus: int) -> Iterator[Diagnostic]:
     if ctx.placement.nnodes > 1:
         yield problem(
             f"cannot use ROLE: {','.join(roles)} with {ctx.placement.name('nnodes')}={ctx.placement.nnodes}: "
-            "two workers of several nodes would share one container; give each its own"
+            "two workers of several nodes would share one container: give each its own"
         )
     elif gpus > ctx.settings.gpus_per_node:
         yield problem(
             f"cannot use ROLE: {','.join(roles)}: together they take {gpus} GPUs of "
-            f"{ctx.settings.gpus_per_node}; "
+            f"{ctx.settings.gpus_per_node}: "
             "lower GLM47_PREFILL_TP or GLM47_DECODE_TP, or give each its own container"
         )
 
@@ -82,7 +82,7 @@ def check_given_gpus(ctx: Context, splits: Sequence[parallelism.Split]) -> Itera
     if needed > given:
         yield problem(
             f"cannot use GLM47_GPUS_PER_NODE: {own}: the ranks of this node take {needed} GPUs, and "
-            f"{variable} gives {given or 'none'}; "
+            f"{variable} gives {given or 'none'}: "
             + (f"set it to {given}, or give the container {needed}" if given else f"give it {needed}")
         )
     elif given > own:
@@ -99,14 +99,14 @@ def check_placement(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
     if rank.node_rank >= nnodes:
         yield problem(
             f"cannot use {rank.settings['node_rank']}: {rank.node_rank}: ranks of {nnodes} "
-            f"node{'s' if nnodes > 1 else ''} are 0 to {nnodes - 1}; "
+            f"node{'s' if nnodes > 1 else ''} are 0 to {nnodes - 1}: "
             f"lower it, or raise {place.name('nnodes')}"
         )
     extra = rank.options.get("--dist-init-addr")
     if nnodes > 1 and place.leader_address is None and not (extra is not None and extra.source):
         yield problem(
             f"cannot use {rank.settings['nnodes']}: {nnodes}: "
-            "the ranks do not know their leader; set GLM47_LEADER_ADDRESS to the address of rank 0"
+            "the ranks do not know their leader: set GLM47_LEADER_ADDRESS to the address of rank 0"
         )
 
 
@@ -118,7 +118,7 @@ def _quantization(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
     found = "not quantized" if model == quantization.NONE else f"quantized with {model}"
     yield problem(
         f"cannot use {rank.label('--quantization', 'GLM47_QUANTIZATION')}: {asked}: the model at "
-        f"{ctx.settings.model_path} is {found}; set GLM47_QUANTIZATION=none, or serve another checkpoint"
+        f"{ctx.settings.model_path} is {found}: set GLM47_QUANTIZATION=none, or serve another checkpoint"
     )
 
 
@@ -134,7 +134,7 @@ def _runner(ctx: Context, rank: Rank, nvfp4: bool) -> Iterator[Diagnostic]:
     elif nvfp4 and runner == moe_runner.TRTLLM:
         fault = moe_runner.trtllm_fault(engine.sglang, engine.flashinfer)
         if fault is not None:
-            yield problem(f"cannot use {label}: {runner}: {fault}; use {moe_runner.CUTLASS} or auto")
+            yield problem(f"cannot use {label}: {runner}: {fault}: use {moe_runner.CUTLASS} or auto")
     if split.ep > 1 and nvfp4 and split.tp % split.ep == 0:
         yield from _experts(ctx, rank.settings["ep"], runner, split)
 
@@ -143,14 +143,14 @@ def _experts(ctx: Context, label: str, runner: str, split: parallelism.Split) ->
     version = ctx.facts.engine.sglang or PINNED["sglang"]
     if runner == moe_runner.CUTLASS and split.ep != split.tp:
         yield problem(
-            f"cannot use {label}: {split.ep}: {runner} takes EP 1 or EP equal to TP only; use 1 or {split.tp}"
+            f"cannot use {label}: {split.ep}: {runner} takes EP 1 or EP equal to TP only: use 1 or {split.tp}"
         )
     elif MIXES_EXPERT_SCALES.holds(version) is False:
         return
     elif runner not in (moe_runner.CUTLASS, moe_runner.TRTLLM):
         yield problem(
             f"cannot use {label}: {split.ep}: sglang {version} mixes global and local "
-            f"expert scales with the MoE runner {runner}; use 1, or GLM47_MOE_RUNNER={moe_runner.CUTLASS} "
+            f"expert scales with the MoE runner {runner}: use 1, or GLM47_MOE_RUNNER={moe_runner.CUTLASS} "
             "with EP equal to TP"
         )
     else:
@@ -168,7 +168,7 @@ def _padding(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
             yield warning(f"GLM47_MODELOPT_PATCH={s.modelopt_patch}: {text}")
         else:
             yield problem(
-                f"cannot use GLM47_MODELOPT_PATCH: {s.modelopt_patch}: {text}; use pad "
+                f"cannot use GLM47_MODELOPT_PATCH: {s.modelopt_patch}: {text}: use pad "
                 "(GLM47_ALLOW_WRONG_PADDING=true tries it all the same)"
             )
         return
@@ -185,12 +185,12 @@ def _padding(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
     elif s.modelopt_patch == "off":
         yield problem(
             f"cannot use GLM47_MODELOPT_PATCH: off: {text} needs padding to {padded}, which sglang asserts "
-            "on; use pad, or a TP whose width is a multiple of 64"
+            "on: use pad, or a TP whose width is a multiple of 64"
         )
     elif not s.allow_wrong_padding:
         yield problem(
             f"cannot use GLM47_MODELOPT_PATCH: assert: {text} is then padded wrongly: garbage "
-            "answers; use pad (GLM47_ALLOW_WRONG_PADDING=true serves them all the same)"
+            "answers: use pad (GLM47_ALLOW_WRONG_PADDING=true serves them all the same)"
         )
     else:
         yield warning(f"{text} is padded wrongly by GLM47_MODELOPT_PATCH=assert: answers are garbage")

@@ -68,5 +68,6 @@ def known(
     least: Level = Level.ERROR,
     vague: bool = False,
 ) -> KnownFailure:
+    """A record of the table: `signature` is a regular expression, the rest are the fields of both classes."""
     counts = Signature(re.compile(signature), raised, writer, least)
     return KnownFailure(key, counts, cause, remedy, source, vague)

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 RESTART_RESET = 60.0
 """A server that stayed ready this long starts counting its restarts anew."""
-BACKOFF_FIRST = 0.5
-BACKOFF_MAX = 30.0
+BACKOFF_FIRST, BACKOFF_MAX = 0.5, 30.0
+"""Seconds before the first restart in place, doubled for each further one; and at most."""
 MAX_RECYCLES = 2
 """Restarts of a frontend that does not find its workers: after that it is them that are not registered."""
 

@@ -1,4 +1,4 @@
-"""In which order processes stop, and until when. Pure.
+"""In which order processes stop, and until when. Pure; times are monotonic seconds.
 
 A process stops once everything that needs it, or says it stops before it, is gone; what is not bound
 by that stops at the same time. The whole stop fits into one budget (`stop_budget`).

@@ -11,8 +11,9 @@ from entrypoint.plan.types import Peer
 from entrypoint.supervise.lifecycle.peer_watch import Answer
 
 INTERVAL = 1.0
+"""Seconds between two questions to a peer."""
 STOPPING_INTERVAL = 0.2
-"""Seconds between two questions to a peer, and while this runner stops."""
+"""The same while this runner stops."""
 TIMEOUT = 3.0
 """Seconds that an answer may take."""
 LAST_LOOK = 1.0

@@ -31,6 +31,7 @@ QUICK, QUICK_FOR = 0.05, 30.0
 """Seconds between questions at first, and for how long."""
 STEADY, STEADY_FOR = 0.25, 300.0
 SLOW = 1.0
+"""Seconds between two questions to what has not answered for a while."""
 LOADING = 5.0
 """Between questions to an engine that has answered 503: it is still loading."""
 WATCH = 2.0

@@ -12,7 +12,10 @@ TIMEOUT = 5.0
 
 
 def get(url: str, path: str, timeout: float = TIMEOUT) -> tuple[int, dict[str, Any]]:
-    """GET `path` of a health endpoint: status code and JSON body. OSError when nobody answers."""
+    """GET `path` of a health endpoint: status code and JSON body.
+
+    OSError when nobody answers in `timeout` seconds.
+    """
     # http.client instead of httpx: container engines start `probe` every few seconds.
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)

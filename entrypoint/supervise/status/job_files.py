@@ -21,8 +21,9 @@ from entrypoint.files import replace_file
 from entrypoint.plan.types import Plan, to_jsonable
 
 INTERVAL = 1.0
+"""Seconds between two looks at the status."""
 AT_LEAST_EVERY = 30.0
-"""Seconds between looks at the status, and between two writes of it when nothing has changed."""
+"""Seconds between two writes of it when nothing has changed."""
 
 
 class JobFiles:

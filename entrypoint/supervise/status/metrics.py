@@ -56,7 +56,7 @@ def page(snapshot: dict[str, Any], turned: float, accept: str = "") -> tuple[byt
 
 
 def metrics(snapshot: dict[str, Any], turned: float) -> Iterator[Metric]:
-    """Every metric of the runner, once."""
+    """Every metric of the runner, once. `turned`: seconds since the loop turned."""
     from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
     yield InfoMetricFamily(
