@@ -97,3 +97,11 @@ def test_tests_stay_small() -> None:
     """Modules of the product have test_architecture.py's limit."""
     long = {n: lines for n in tracked(".py") if (lines := (ROOT / n).read_text().count("\n")) > 390}
     assert not long
+
+
+def test_decisions_have_a_date_and_a_status() -> None:
+    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert files
+    for file in files:
+        status = file.read_text().splitlines()[2]
+        assert re.fullmatch(r"20\d\d-\d\d-\d\d, (accepted|superseded by [a-z-]+\.md)\.", status), file
