@@ -152,6 +152,8 @@ class Cluster:
         """Start the node's slurmd in its namespaces."""
         index = self.names.index(name)
         inside = (
+            # Ranks that share /dev/shm take each other for processes of one machine.
+            "mount -t tmpfs shm /dev/shm && "
             f"mount --bind {self.base}/hosts /etc/hosts && mount --bind {self.base}/hostname.{name} "
             f"/etc/hostname && hostname {name} && exec slurmd -D -N {name} -f {self.conf}"
         )
@@ -160,7 +162,7 @@ class Cluster:
             [
                 "nsenter",
                 f"--net=/run/netns/{self._netns(index)}",
-                *("unshare", "--uts", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"),
+                *("unshare", "--uts", "--ipc", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"),
                 *("sh", "-c", inside),
             ],
         )

@@ -1,7 +1,8 @@
 """An unpacked image for the stand-in for pyxis, put together from this machine's own files.
 
-Its root holds the host's /usr and /etc, the Python environments that run the tests, and this working tree,
-all at their own paths; `glm47-runner` is this tree's. Nothing is copied: `make` mounts, `remove` unmounts.
+Its root holds the host's /usr and /etc, the Python environments that run the tests, the CPU engine where it
+is installed, and this working tree, all at their own paths; `glm47-runner` is this tree's. Nothing is copied:
+`make` mounts, `remove` unmounts.
 Needs root.
 """
 
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.slurm.cluster import run
+from tests.support.cpu_engine.install import PINNED, place
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ENGINE = Path(sys.prefix, "engine")
@@ -29,6 +31,8 @@ def make(image: Path, env: dict[str, str] | None = None) -> None:
         elif target.is_dir():
             _mount(target, root)
     paths = {Path("/usr"), Path(sys.prefix), Path(sys.base_prefix), REPOSITORY}
+    if place(PINNED).is_dir():
+        paths.add(place(PINNED))
     for path in paths - {Path("/usr")}:
         if not any(path.is_relative_to(other) for other in paths - {path}):
             _mount(path, root)

@@ -1,0 +1,48 @@
+"""SGLang itself, on the CPU, from the batch script: two workers of two nodes each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import Submitter
+from tests.support import cpu_engine
+from tests.support.available import available
+
+pytestmark = [pytest.mark.slurm, pytest.mark.engine_more]
+
+INTERFACE = "eth0"
+"""Of every node, towards the others."""
+
+
+@pytest.fixture(scope="module")
+def small(base: Path) -> Path:
+    """A model with real weights, readable by everybody."""
+    return cpu_engine.make_model(base / "models" / "small")
+
+
+def test_prefill_and_decode_over_four_nodes(submit: Submitter, six_nodes: Cluster, small: Path) -> None:
+    """TP 2 on both sides: each rank has one of two KV heads, on a node of its own."""
+    available(cpu_engine.engine_python)
+    asked = cpu_engine.prompts()
+    right = cpu_engine.reference(small, asked)
+    job = submit(
+        "disagg.sbatch", "--nodes=4",
+        **{
+            **cpu_engine.settings(small),
+            "GLOO_SOCKET_IFNAME": INTERFACE, "UCX_NET_DEVICES": INTERFACE, "GLM47_INTERFACE": INTERFACE,
+            "GLM47_ENGINE": "sglang",
+            "GLM47_PREFILL_WORKERS": "1", "GLM47_PREFILL_NODES": "2",
+            "GLM47_DECODE_WORKERS": "1", "GLM47_DECODE_NODES": "2",
+            "GLM47_START_TIMEOUT": "600",
+        },
+    )  # fmt: skip
+    host, _, port = job.wait_ready(620).removeprefix("http://").partition(":")
+    url = f"http://{six_nodes.address(host)}:{port}"
+    assert cpu_engine.greedy(url, asked) == right, job.everything()
+    assert cpu_engine.greedy(url, asked * 2, at_once=4) == right * 2
+    job.cancel("--signal=TERM", "--batch")
+    assert job.wait_over(90) == "COMPLETED", job.everything()
+    assert job.output.strip().splitlines()[-1].endswith("ended with 0: asked to stop, and stopped in time")
