@@ -22,7 +22,7 @@ from entrypoint.settings import early
 if TYPE_CHECKING:
     from entrypoint.load import Loaded
     from entrypoint.plan.types import Plan
-    from entrypoint.supervise.lifecycle.states import Verdict
+    from entrypoint.supervise.lifecycle.verdicts import Verdict
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 FLUSH = 2.0

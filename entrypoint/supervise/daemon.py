@@ -23,20 +23,11 @@ from entrypoint.supervise.child import SpawnError
 from entrypoint.supervise.children import LEAVING_POLL, Children
 from entrypoint.supervise.discovery.file_store import Keeper
 from entrypoint.supervise.discovery.lists import Lists
+from entrypoint.supervise.lifecycle.actions import Action, Drain, Kill, Say, Signal, Spawn, Unlist
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.looks import Finding
-from entrypoint.supervise.lifecycle.states import (
-    Action,
-    Dead,
-    Drain,
-    Kill,
-    Say,
-    Signal,
-    Spawn,
-    State,
-    Unlist,
-    Verdict,
-)
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.verdicts import Dead, Verdict
 from entrypoint.supervise.log_monitor import Watcher
 from entrypoint.supervise.output.forwarding import Output, make_pipe
 from entrypoint.supervise.probes.prober import Answer, Prober
@@ -292,6 +283,8 @@ class Daemon:
                 self.children.signal_everything(action.name, signal.SIGKILL)
 
     def _spawn(self, name: str) -> None:
+        if self.director.procs[name].state is not State.SPAWNING:
+            return  # the container stops since then: another one could not be started
         child, spec = self.children.all[name], self.plan.process(name)
         read, write = make_pipe()
         now = time.monotonic()

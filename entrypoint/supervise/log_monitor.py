@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from entrypoint.plan.types import LoadedProbe, Plan
+from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.endings import ending
-from entrypoint.supervise.lifecycle.states import Action, Clues, Say, State
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.verdicts import Clues
 from entrypoint.supervise.output.forwarding import ChildOutput, Output
 from entrypoint.supervise.output.progress import Progress
 from entrypoint.supervise.status.report import waiting_for
@@ -84,12 +86,12 @@ class Watcher:
                     self._nudge(name)
             if proc.spec.log_dialect is not None and proc.state is State.RUNNING and proc.ready_at is None:
                 # On every turn: a silent phase gets longer too.
-                proc.phase = progress.summary(now)
+                self._director.doing(name, progress.summary(now))
             if isinstance(proc.spec.ready, LoadedProbe) and progress.loaded and not proc.ready:
                 yield from self._director.health(name, True, "", now)
             child.parse = not proc.ready or proc.suspected
             if proc.ready:
-                proc.phase = ""  # should it be lost again, its probe says why
+                self._director.doing(name, "")  # should it be lost again, its probe says why
 
     def _news(self, now: float) -> Iterator[Action]:
         """While the start lasts: what is waited for, when it changed or a minute has passed."""

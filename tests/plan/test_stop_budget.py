@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from entrypoint.plan.stop_budget import KEPT, NEEDS, Budget, shares, usable
 from entrypoint.plan.types import Drain, Plan
+from entrypoint.supervise.lifecycle.actions import Kill, Signal
 from entrypoint.supervise.lifecycle.director import Director
-from entrypoint.supervise.lifecycle.states import Kill, Signal
 from tests.plan.deployments import CONTAINERS, SIX, WITH_NGINX, Container, build, node
 from tests.support.plans import plan, process, server
 

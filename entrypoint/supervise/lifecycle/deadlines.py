@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from entrypoint.plan.types import AliveProbe, Criticality
-from entrypoint.supervise.lifecycle.states import GateState, Proc, State
+from entrypoint.supervise.lifecycle.process import GateState, Proc
+from entrypoint.supervise.lifecycle.states import State
 
 if TYPE_CHECKING:
     from entrypoint.supervise.lifecycle.stopping import StopPlan

@@ -1,5 +1,7 @@
 """Decides what the supervisor does next. Pure: events and the time go in, actions come out.
 
+`states` has the table of what can become of a process; `restarts` and `stop_steps` are its two longer parts.
+
 Times are seconds of a monotonic clock. Nothing here touches a process, a file or a socket, so every
 rule of fate, restart and stop can be tested without one.
 """
@@ -11,41 +13,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan.stop_budget import BROKEN_GRACE, LATE_STOP, LEFTOVER_GRACE
+from entrypoint.plan.stop_budget import LATE_STOP, LEFTOVER_GRACE
 from entrypoint.plan.types import AliveProbe, Criticality, Plan
-from entrypoint.supervise.lifecycle import deadlines, stop_ends
-from entrypoint.supervise.lifecycle.states import (
+from entrypoint.supervise.lifecycle import deadlines, restarts, stop_ends, stop_steps
+from entrypoint.supervise.lifecycle.actions import Action, Kill, Say, Signal, Spawn, Unlist
+from entrypoint.supervise.lifecycle.process import GateState, Proc
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.stopping import StopPlan
+from entrypoint.supervise.lifecycle.verdicts import (
     NO_CLUES,
-    Action,
     Clues,
     Dead,
-    Drain,
-    GateState,
-    Kill,
-    Proc,
-    Say,
-    Signal,
-    Spawn,
-    State,
-    Unlist,
     Verdict,
     broken,
     describe_code,
     hung,
     lost,
 )
-from entrypoint.supervise.lifecycle.stopping import StopPlan
 
 if TYPE_CHECKING:
     from entrypoint.supervise.lifecycle.looks import Finding
     from entrypoint.supervise.lifecycle.peer_watch import PeerWatch
-
-RESTART_RESET = 60.0
-"""A server that stayed ready this long starts counting its restarts anew."""
-BACKOFF_FIRST, BACKOFF_MAX = 0.5, 30.0
-"""Seconds before the first restart in place, doubled for each further one; and at most."""
-MAX_RECYCLES = 2
-"""Restarts of a frontend that does not find its workers: after that it is them that are not registered."""
 
 
 @dataclass
@@ -96,7 +84,8 @@ class Director:
     def spawned(self, name: str, pid: int, now: float) -> list[Action]:
         """The process was started."""
         proc = self.procs[name]
-        proc.state, proc.pid, proc.exit_code = State.RUNNING, pid, None
+        proc.enter(State.RUNNING)
+        proc.pid, proc.exit_code = pid, None
         proc.spawned_at = proc.last_sign = now
         proc.unlisted_since = None
         proc.ready, proc.ready_at, proc.why, proc.killed = False, None, "starting", False
@@ -108,7 +97,8 @@ class Director:
     def spawn_failed(self, name: str, code: int, reason: str, now: float) -> list[Action]:
         """The process could not even be started: trying again would not help."""
         proc = self.procs[name]
-        proc.state, proc.exit_code, proc.why = State.ENDED, code, reason
+        proc.enter(State.ENDED)
+        proc.exit_code, proc.why = code, reason
         return self._end(Verdict(code, reason), now)
 
     def health(self, name: str, ready: bool, why: str, now: float, unlisted: bool = False) -> list[Action]:
@@ -146,12 +136,16 @@ class Director:
         """The process gave a sign of progress."""
         self.procs[name].last_sign = now
 
+    def doing(self, name: str, phase: str) -> None:
+        """What the process does while it is not ready, in words; empty: nothing worth telling."""
+        self.procs[name].phase = phase
+
     def exited(self, name: str, code: int, now: float, clues: Clues = NO_CLUES) -> list[Action]:
         """The process itself ended with `code` (128+n for signal n); its group may live on."""
         proc = self.procs[name]
         was = proc.state
+        proc.enter(State.LEFTOVERS)
         proc.exit_code, proc.ready, proc.why = code, False, f"ended with {code}"
-        proc.state = State.LEFTOVERS
         proc.kill_at = min(proc.kill_at or now + LEFTOVER_GRACE, now + LEFTOVER_GRACE)
         rest: list[Action] = [Signal(name, "TERM", everything=True)]
         if proc.registered and code != 0:
@@ -176,7 +170,8 @@ class Director:
         verdict = broken(name, dead, clues)
         if self.stopping is not None:
             # What it still has to answer it never will, so nothing is gained by waiting.
-            proc.state, proc.broken, proc.killed = State.STOPPING, True, True
+            proc.enter(State.STOPPING)
+            proc.broken = proc.killed = True
             self.verdict = stop_ends.worse(self.verdict, verdict)
             return [Say(f"{verdict.reason}: it is killed"), Kill(name)]
         return self._broken(proc, verdict, now)
@@ -207,27 +202,24 @@ class Director:
     def gone(self, name: str, now: float) -> list[Action]:
         """Nothing of the process is left: no member of its group, no orphan."""
         proc = self.procs[name]
-        if not proc.alive:
+        if proc.state is not State.LEFTOVERS:
             return []
         proc.pid = proc.kill_at = None
         if self.stopping is not None or proc.verdict is not None:
-            proc.state = State.ENDED
-            return self.tick(now)
-        if proc.recycling:
-            proc.recycling = False
-            proc.restarts_total += 1
-            # What was asked of the last life says nothing of the next.
-            proc.unlisted_since = None
-            proc.state, proc.start_again_at = State.BACKOFF, now
-            return self.tick(now)
-        return self._restart(proc, now)
+            proc.enter(State.ENDED)
+        elif proc.recycling:
+            restarts.recycled(proc, now)
+        else:
+            said, verdict = restarts.after_end(proc, self.plan.max_restarts, self.jitter(), now)
+            return said if verdict is None else self._end(verdict, now)
+        return self.tick(now)
 
     def drained(self, name: str, now: float) -> list[Action]:
         """The process has answered its last request."""
         proc = self.procs[name]
-        if proc.state is not State.DRAINING:
+        if proc.state is not State.DRAINING or self.stopping is None:
             return []
-        return [self._signal_to_stop(proc, now), *self.tick(now)]
+        return [stop_steps.signal_to_stop(proc, self.stopping, now), *self.tick(now)]
 
     def stop(self, reason: str, now: float) -> list[Action]:
         """Asked to stop (a signal, a control command)."""
@@ -253,23 +245,25 @@ class Director:
         if self.stopping is not None:
             return self._tick_stop(now)
         actions = self._overdue(now)
-        if self.stopping is not None:
-            return actions
         for proc in self.procs.values():
-            waiting = proc.state is State.WAITING and not self.wants(proc.spec.name)
-            again = proc.state is State.BACKOFF and (proc.start_again_at or now) <= now
-            if waiting or again:
-                proc.state = State.RUNNING
-                actions.append(Spawn(proc.spec.name))
-            elif proc.state in (State.LEFTOVERS, State.STOPPING):
-                actions += self._kill_if_due(proc, now)
-            elif proc.ready and proc.restarts and now - (proc.ready_at or now) >= RESTART_RESET:
-                proc.restarts = 0
-            actions += self._recycle_if_unlisted(proc, now)
+            if self.stopping is None:
+                actions += self._tick_process(proc, now)
         if self.ready and not self.was_ready:
             self.was_ready = True
             actions.append(Say(f"ready after {now - self.started_at:.1f} s"))
         return actions
+
+    def _tick_process(self, proc: Proc, now: float) -> list[Action]:
+        waiting = proc.state is State.WAITING and not self.wants(proc.spec.name)
+        again = proc.state is State.BACKOFF and (proc.start_again_at or now) <= now
+        if waiting or again:
+            proc.enter(State.SPAWNING)
+            return [Spawn(proc.spec.name)]
+        if proc.ready and proc.restarts and now - (proc.ready_at or now) >= restarts.RESET:
+            proc.restarts = 0
+        killed, _ = stop_steps.kill_if_due(proc, None, now)
+        said, verdict = restarts.recycle_if_unlisted(proc, self.procs.values(), now)
+        return [*killed, *(said if verdict is None else self._end(verdict, now))]
 
     def _overdue(self, now: float) -> list[Action]:
         if silent := deadlines.silent_gate(self.gates.values(), self.started_at, now):
@@ -291,94 +285,15 @@ class Director:
             return self.gates[need].open
         return self.procs[need].ready_at is not None
 
-    # -- restart
-
-    def _restart(self, proc: Proc, now: float) -> list[Action]:
-        name, code = proc.spec.name, proc.exit_code if proc.exit_code is not None else 1
-        if proc.restarts >= self.plan.max_restarts:
-            proc.state = State.ENDED
-            again = f" after {proc.restarts} restarts (GLM47_MAX_RESTARTS)" if proc.restarts else ""
-            reason = f"{name} ended: {describe_code(code)}{again}: see its log"
-            return self._end(Verdict(code or ExitCode.FAILURE, reason), now)
-        delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2**proc.restarts) * self.jitter()
-        proc.restarts += 1
-        proc.restarts_total += 1
-        proc.state, proc.start_again_at, proc.why = State.BACKOFF, now + delay, "waits to be restarted"
-        count = f"{proc.restarts} of {self.plan.max_restarts}"
-        return [Say(f"{name} is restarted in {delay:.1f} s (restart {count})")]
-
-    def _recycle_if_unlisted(self, proc: Proc, now: float) -> list[Action]:
-        since = deadlines.unlisted_since(proc, self.procs.values())
-        limit = proc.spec.unlisted_timeout
-        if since is None or limit is None or now < since + limit:
-            return []
-        name, what = proc.spec.name, f"its workers {limit:g} s after they were ready ({proc.why})"
-        if proc.recycles >= MAX_RECYCLES:
-            reason = f"{name} cannot use {what}, nor could it before {proc.recycles} restarts: start again"
-            return self._end(Verdict(ExitCode.TEMPFAIL, reason), now)
-        proc.recycling = True
-        proc.recycles += 1
-        proc.state, proc.kill_at = State.STOPPING, now + proc.spec.grace
-        text = f"{name} cannot use {what}: it is restarted"
-        return [Say(text), Signal(proc.spec.name, proc.spec.stop_signal)]
-
-    # -- stop
-
     def _end(self, verdict: Verdict, now: float, budget: float | None = None) -> list[Action]:
         if self.stopping is not None:
             return []
         self.verdict = verdict
         self.stopping = StopPlan(self.plan, now, budget, self.watch if verdict.code == 0 else None)
-        for proc in self.procs.values():
-            proc.ready, proc.recycling = False, False
-            if proc.alive:
-                proc.why = "stopping"
-            else:
-                proc.state = State.ENDED
+        stop_steps.begin(self.procs)
         return [Say(f"stopping: {verdict.reason}"), *self._tick_stop(now)]
 
     def _tick_stop(self, now: float) -> list[Action]:
         assert self.stopping is not None
-        self.stopping.turn(now)
-        alive = {p.spec.name for p in self.procs.values() if p.alive}
-        actions: list[Action] = []
-        for proc in self.procs.values():
-            name = proc.spec.name
-            # What is broken answers nobody: whoever waits for its answers is better off without it.
-            if proc.state is State.RUNNING and (proc.broken or self.stopping.may_stop(name, alive)):
-                if not proc.may_finish or self.stopping.hurried:
-                    actions.append(self._signal_to_stop(proc, now))
-                else:
-                    proc.state = State.DRAINING
-                    proc.drain_until = self.stopping.drain_until(name, now)
-                    if proc.spec.drain is not None:
-                        actions.append(Drain(name))
-            elif proc.state is State.DRAINING and now >= min(proc.drain_until or now, self.stopping.end):
-                actions.append(Say(f"{name} {proc.still} when its time to drain is over"))
-                actions.append(self._signal_to_stop(proc, now))
-            elif proc.state in (State.LEFTOVERS, State.STOPPING) and proc.kill_at is not None:
-                proc.kill_at = min(proc.kill_at, self.stopping.latest_kill(name))
-            actions += self._kill_if_due(proc, now)
+        actions, self.verdict = stop_steps.turn(self.procs, self.stopping, self.verdict, now)
         return actions
-
-    def _signal_to_stop(self, proc: Proc, now: float) -> Action:
-        assert self.stopping is not None
-        proc.state = State.STOPPING
-        proc.kill_at = self.stopping.kill_at(proc.spec.name, now)
-        if proc.may_be_cut_off:
-            proc.kill_at = min(proc.kill_at, now + (proc.spec.loading_grace or 0.0))
-        if proc.broken:
-            proc.kill_at = min(proc.kill_at, now + BROKEN_GRACE)
-        return Signal(proc.spec.name, proc.spec.stop_signal)
-
-    def _kill_if_due(self, proc: Proc, now: float) -> list[Action]:
-        if proc.killed or proc.kill_at is None or now < proc.kill_at or not proc.alive:
-            return []
-        proc.killed = True
-        name = proc.spec.name
-        if proc.may_be_cut_off and proc.state is State.STOPPING:
-            return [Say(f"{name} is still loading and is killed"), Kill(name)]
-        text = f"{name} did not leave in time and is killed"
-        if self.verdict is not None and self.verdict.code == ExitCode.OK and proc.state is State.STOPPING:
-            self.verdict = Verdict(128 + 9, f"{self.verdict.reason}; {text}")
-        return [Say(text), Kill(name)]

@@ -13,7 +13,8 @@ from typing import Any
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan.types import JobPlan, Peer
-from entrypoint.supervise.lifecycle.states import State, Verdict
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.verdicts import Verdict
 
 REFUSED_AFTER = 5.0
 """How long a peer may refuse connections, once it has answered: a runner never closes its endpoint."""

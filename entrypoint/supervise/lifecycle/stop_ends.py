@@ -5,7 +5,9 @@ from __future__ import annotations
 from entrypoint.errors import ExitCode
 from entrypoint.plan.types import Criticality
 from entrypoint.supervise.lifecycle.endings import Ending
-from entrypoint.supervise.lifecycle.states import Proc, State, Verdict, describe_code
+from entrypoint.supervise.lifecycle.process import Proc
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.verdicts import Verdict, describe_code
 
 KILLED = 128 + 9
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 
 from entrypoint.plan.types import JobPlan
+from entrypoint.supervise.lifecycle.actions import Action
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.peer_watch import Answer, PeerWatch
-from entrypoint.supervise.lifecycle.states import Action, Verdict
+from entrypoint.supervise.lifecycle.verdicts import Verdict
 from entrypoint.supervise.peers.poller import Poller
 
 PEER_LOST_BUDGET = 8.0

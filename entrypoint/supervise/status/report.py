@@ -8,7 +8,8 @@ from typing import Any
 from entrypoint import __version__
 from entrypoint.plan.types import Plan
 from entrypoint.supervise.lifecycle.director import Director
-from entrypoint.supervise.lifecycle.states import Proc, State
+from entrypoint.supervise.lifecycle.process import Proc
+from entrypoint.supervise.lifecycle.states import State
 
 LOOP_LIMIT = 10.0
 """Seconds without a turn of the supervisor's loop before it counts as hung."""

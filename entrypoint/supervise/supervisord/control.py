@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import CannotWriteError
-from entrypoint.supervise.lifecycle.states import Action, Say
+from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.supervisord.views import Controlled
 
 MODE = 0o600

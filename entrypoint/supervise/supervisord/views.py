@@ -21,6 +21,7 @@ RUNNING_MOOD = 1
 """supervisor's SupervisorStates.RUNNING; shutdown and restart are lower."""
 STATES = {
     State.WAITING: 0,
+    State.SPAWNING: 10,
     State.RUNNING: 20,
     State.DRAINING: 20,
     State.BACKOFF: 30,
@@ -28,7 +29,7 @@ STATES = {
     State.LEFTOVERS: 100,
     State.ENDED: 100,
 }
-"""supervisor's ProcessStates for ours: STOPPED, RUNNING, BACKOFF, STOPPING, EXITED."""
+"""supervisor's ProcessStates for ours: STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED."""
 
 
 @dataclass(frozen=True)

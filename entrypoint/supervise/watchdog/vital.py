@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from entrypoint.supervise import process_tree
 from entrypoint.supervise.child import exit_code
-from entrypoint.supervise.lifecycle.states import Dead
+from entrypoint.supervise.lifecycle.verdicts import Dead
 
 INTERVAL = 2.0
 """Seconds between two looks."""

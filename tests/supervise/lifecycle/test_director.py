@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from entrypoint.plan.types import Gate, HttpProbe, NatsProbe
-from entrypoint.supervise.lifecycle.director import RESTART_RESET, Director
-from entrypoint.supervise.lifecycle.states import Action, Kill, Say, Signal, Spawn, State
+from entrypoint.supervise.lifecycle import restarts
+from entrypoint.supervise.lifecycle.actions import Action, Kill, Say, Signal, Spawn
+from entrypoint.supervise.lifecycle.director import Director
+from entrypoint.supervise.lifecycle.states import State
 from tests.support.plans import plan, process, server
 
 PROBE = HttpProbe("http://127.0.0.1:1/")
@@ -134,7 +136,7 @@ def test_a_server_that_was_ready_for_long_starts_counting_anew() -> None:
         d.tick(now)
         d.spawned("etcd", 1, now)
         d.health("etcd", True, "", now)
-        now += RESTART_RESET
+        now += restarts.RESET
         d.tick(now)
     assert d.verdict is None
     assert d.procs["etcd"].restarts_total == 4
@@ -223,7 +225,7 @@ def test_start_deadline_and_stall_end_with_75_and_say_what_it_was_doing() -> Non
         d = begin(process("decode", ready=PROBE, **fields))
         d.tick(0.0)
         d.spawned("decode", 1, 0.0)
-        d.procs["decode"].phase = "capturing CUDA graphs 5/36"
+        d.doing("decode", "capturing CUDA graphs 5/36")
         d.sign("decode", 20.0)
         d.tick(at - 0.1)
         assert d.verdict is None

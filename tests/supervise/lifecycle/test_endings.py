@@ -12,10 +12,12 @@ import pytest
 
 from entrypoint.plan.stop_budget import LATE_STOP
 from entrypoint.plan.types import Drain, HttpProbe, Process, Withdrawal
+from entrypoint.supervise.lifecycle.actions import Action, Kill, Say, Signal, Unlist
+from entrypoint.supervise.lifecycle.actions import Drain as StartDrain
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.endings import Ending, ending
-from entrypoint.supervise.lifecycle.states import Action, Clues, Dead, Kill, Say, Signal, State, Unlist
-from entrypoint.supervise.lifecycle.states import Drain as StartDrain
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.verdicts import Clues, Dead
 from tests.support.plans import plan, process, server
 from tests.support.runner import Runner, free_port, until
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from entrypoint.plan.types import JobPlan, Peer
+from entrypoint.supervise.lifecycle.actions import Action, Signal
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.peer_watch import REFUSED_AFTER, SILENT_AFTER, Answer, PeerWatch
-from entrypoint.supervise.lifecycle.states import Action, Signal, Verdict
+from entrypoint.supervise.lifecycle.verdicts import Verdict
 from tests.support.plans import plan, process
 
 LEADER = Peer("n1", "decode worker 0 rank 0", "http://n1:1")

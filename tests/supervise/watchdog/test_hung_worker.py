@@ -14,9 +14,10 @@ import pytest
 from entrypoint.plan.roles.sglang import VITAL
 from entrypoint.plan.stop_budget import BROKEN_GRACE
 from entrypoint.plan.types import Drain, HangWatch
+from entrypoint.supervise.lifecycle.actions import Action, Say, Signal, Spawn
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.looks import Finding, Requests, Stuck
-from entrypoint.supervise.lifecycle.states import Action, Clues, Dead, Say, Signal, Spawn
+from entrypoint.supervise.lifecycle.verdicts import Clues, Dead
 from entrypoint.supervise.status import metrics, report
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, until

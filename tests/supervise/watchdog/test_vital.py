@@ -19,9 +19,11 @@ from entrypoint.commands.demo.model import make_demo_model
 from entrypoint.plan.roles.sglang import VITAL
 from entrypoint.plan.types import Drain, HttpProbe
 from entrypoint.supervise import process_tree
+from entrypoint.supervise.lifecycle.actions import Action, Signal, Spawn
+from entrypoint.supervise.lifecycle.actions import Drain as StartDrain
 from entrypoint.supervise.lifecycle.director import Director
-from entrypoint.supervise.lifecycle.states import Action, Clues, Dead, Signal, Spawn, State
-from entrypoint.supervise.lifecycle.states import Drain as StartDrain
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.verdicts import Clues, Dead
 from entrypoint.supervise.status import report
 from entrypoint.supervise.watchdog import vital
 from entrypoint.supervise.watchdog.vital import LOOKS, Tree

@@ -1,0 +1,69 @@
+"""Restarts in place: after an end, and of a frontend that does not find its workers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from entrypoint.errors import ExitCode
+from entrypoint.supervise.lifecycle import deadlines
+from entrypoint.supervise.lifecycle.actions import Action, Say, Signal
+from entrypoint.supervise.lifecycle.process import Proc
+from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.verdicts import Verdict, describe_code
+
+RESET = 60.0
+"""Seconds of readiness after which a server starts counting its restarts anew."""
+BACKOFF_FIRST, BACKOFF_MAX = 0.5, 30.0
+"""Seconds before the first restart in place, doubled for each further one; and at most."""
+MAX_RECYCLES = 2
+"""Restarts of a frontend that does not find its workers: after that it is them that are not registered."""
+
+
+def after_end(proc: Proc, most: int, jitter: float, now: float) -> tuple[list[Action], Verdict | None]:
+    """Nothing of a server is left: it waits to be started again, or has been `most` times in vain.
+
+    The second is how the run ends then. `jitter`: factor on the delay.
+    """
+    name, code = proc.spec.name, proc.exit_code if proc.exit_code is not None else 1
+    if proc.restarts >= most:
+        proc.enter(State.ENDED)
+        again = f" after {proc.restarts} restarts (GLM47_MAX_RESTARTS)" if proc.restarts else ""
+        reason = f"{name} ended: {describe_code(code)}{again}: see its log"
+        return [], Verdict(code or ExitCode.FAILURE, reason)
+    delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2**proc.restarts) * jitter
+    proc.restarts += 1
+    proc.restarts_total += 1
+    proc.enter(State.BACKOFF)
+    proc.start_again_at, proc.why = now + delay, "waits to be restarted"
+    return [Say(f"{name} is restarted in {delay:.1f} s (restart {proc.restarts} of {most})")], None
+
+
+def recycle_if_unlisted(
+    proc: Proc, procs: Collection[Proc], now: float
+) -> tuple[list[Action], Verdict | None]:
+    """A frontend that has not found its workers for too long is stopped, to be started again at once.
+
+    The second is how the run ends when that has not helped before.
+    """
+    since = deadlines.unlisted_since(proc, procs)
+    limit = proc.spec.unlisted_timeout
+    if since is None or limit is None or now < since + limit:
+        return [], None
+    name, what = proc.spec.name, f"its workers {limit:g} s after they were ready ({proc.why})"
+    if proc.recycles >= MAX_RECYCLES:
+        reason = f"{name} cannot use {what}, nor could it before {proc.recycles} restarts: start again"
+        return [], Verdict(ExitCode.TEMPFAIL, reason)
+    proc.recycling = True
+    proc.recycles += 1
+    proc.enter(State.STOPPING)
+    proc.kill_at = now + proc.spec.grace
+    text = f"{name} cannot use {what}: it is restarted"
+    return [Say(text), Signal(name, proc.spec.stop_signal)], None
+
+
+def recycled(proc: Proc, now: float) -> None:
+    """It has stopped and is started again; what was asked of its last life says nothing of the next."""
+    proc.recycling, proc.unlisted_since = False, None
+    proc.restarts_total += 1
+    proc.enter(State.BACKOFF)
+    proc.start_again_at = now
