@@ -1,4 +1,4 @@
-"""The supervisor's loop, carrying out a plan: events to the director, its actions to the processes.
+"""The supervisor's loop: events to the director, its actions to the executor, until the plan is at its end.
 
 It sleeps until something happens: a signal, a child's end, a probe's answer, output, a control connection.
 Nothing that it does on a turn may block.
@@ -6,54 +6,39 @@ Nothing that it does on a turn may block.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.errors import ExitCode
-from entrypoint.plan.types import FrontendProbe, LoadedProbe, Plan
-from entrypoint.supervise import ports
-from entrypoint.supervise.child import SpawnError
+from entrypoint.plan.types import FrontendProbe, Plan
+from entrypoint.supervise import ports, signals
 from entrypoint.supervise.children import LEAVING_POLL, Children
 from entrypoint.supervise.discovery.file_store import Keeper
 from entrypoint.supervise.discovery.lists import Lists
-from entrypoint.supervise.lifecycle.actions import Action, Drain, Kill, Say, Signal, Spawn, Unlist
+from entrypoint.supervise.executor import Executor
+from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.looks import Finding
 from entrypoint.supervise.lifecycle.states import State
 from entrypoint.supervise.lifecycle.verdicts import Dead, Verdict
 from entrypoint.supervise.log_monitor import Watcher
-from entrypoint.supervise.output.forwarding import Output, make_pipe
+from entrypoint.supervise.mailbox import Event, Mailbox
+from entrypoint.supervise.output.forwarding import Output
 from entrypoint.supervise.probes.prober import Answer, Prober
 from entrypoint.supervise.status import report
 from entrypoint.supervise.supervisord.control import ControlSocket
 from entrypoint.supervise.supervisord.views import Controlled
 from entrypoint.supervise.waiting import Waiting
-from entrypoint.supervise.watchdog.hang_looks import Engine, HangLookout
+from entrypoint.supervise.watchdog.hang_looks import HangLookout
 from entrypoint.supervise.watchdog.vital import Lookout
 
 if TYPE_CHECKING:
     from entrypoint.supervise.peers.shared_fate import SharedFate
 
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
-FAULTS = {
-    signal.SIGSEGV,
-    signal.SIGBUS,
-    signal.SIGFPE,
-    signal.SIGILL,
-    signal.SIGABRT,
-    signal.SIGSYS,
-    signal.SIGTRAP,
-}
-JOB_CONTROL = {signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT, signal.SIGSTOP, signal.SIGKILL}
-KEPT_SIGNALS = {*FAULTS, *JOB_CONTROL, signal.SIGCHLD, signal.SIGUSR1, signal.SIGURG, signal.SIGWINCH}
-"""Signals whose default is right, or that have a handler of their own."""
 HEARTBEAT = 1.0
 """Longest sleep of the loop, in seconds; /livez measures against it."""
 
@@ -69,8 +54,8 @@ class Daemon:
         on_ready: Callable[[Plan], str] | None = None,
     ) -> None:
         """`on_ready` gives a text to show once everything is ready."""
-        wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._waiting, self._control = Waiting(wake_read), control
+        self.mailbox = Mailbox()
+        self._waiting, self._control = Waiting(self.mailbox.fd), control
         self.plan, self._on_ready = plan, on_ready
         self.children = Children(plan, environ)
         self.output = Output(
@@ -78,7 +63,7 @@ class Daemon:
             log_format=plan.log_format,
             log_dir=plan.log_dir,
             log_names=plan.job.log_names if plan.job is not None else {},
-            on_space=self.wake,
+            on_space=self.mailbox.wake,
         )
         self.director = Director(plan, time.monotonic(), jitter=lambda: random.uniform(0.5, 1.0))
         self.heartbeat = time.monotonic()
@@ -95,7 +80,17 @@ class Daemon:
 
             self.fate = SharedFate(plan.job, self.director, self.post)
         self.watcher = Watcher(plan, self.director, self.output, self.prober.nudge)
-        self._posted: deque[Callable[[float], Iterable[Action]]] = deque()
+        self._carry_out = Executor(
+            director=self.director,
+            children=self.children,
+            watcher=self.watcher,
+            prober=self.prober,
+            lookout=self.lookout,
+            hangs=self.hangs,
+            lists=self.lists,
+            say=self.say,
+            post=self.post,
+        ).carry_out
         self._signals: deque[int] = deque()
         self.snapshot: dict[str, Any] = {}
 
@@ -105,15 +100,9 @@ class Daemon:
 
     # -- from other threads
 
-    def post(self, event: Callable[[float], Iterable[Action]]) -> None:
+    def post(self, event: Event) -> None:
         """Have the loop call `event(now)` and carry out what it returns. Safe from any thread."""
-        self._posted.append(event)
-        self.wake()
-
-    def wake(self) -> None:
-        """End the loop's sleep. Safe from any thread."""
-        with contextlib.suppress(BlockingIOError):  # full: it is awake already
-            os.write(self._wake_write, b"\0")
+        self.mailbox.post(event)
 
     def _post(self, answer: Answer) -> None:
         self.post(lambda now: self._answered(answer, now))
@@ -135,13 +124,7 @@ class Daemon:
 
     def handle_signals(self) -> None:
         """Take over the signals; earlier ones that were recorded are delivered on the first turn."""
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for signum in (*STOP_SIGNALS, signal.SIGCHLD, signal.SIGUSR1):
-            signal.signal(signum, lambda received, frame: self._signals.append(received))
-        # By default these would end us and leave the processes behind. They are not blocked or ignored
-        # but caught, since children would inherit that across exec.
-        for signum in set(signal.valid_signals()) - set(STOP_SIGNALS) - KEPT_SIGNALS:
-            signal.signal(signum, lambda received, frame: None)
+        signals.catch(self.mailbox.wake_fd, self._signals.append)
 
     def run_plan(self, after_first_spawn: Callable[[], None]) -> Verdict:
         """Carry out the plan. `after_first_spawn` does what need not delay the processes' start."""
@@ -168,7 +151,7 @@ class Daemon:
             self.keeper.close()
             if self.fate is not None:
                 self.fate.close()
-            signal.set_wakeup_fd(-1)
+            signals.let_go()
         assert self.director.verdict is not None
         return self.director.verdict
 
@@ -179,8 +162,7 @@ class Daemon:
             self._carry_out(self.fate.turn(now))
         self._read(self._timeout(now, longest))
         self.heartbeat = now = time.monotonic()
-        while self._posted:
-            self._carry_out(self._posted.popleft()(now))
+        self._deliver(now)
         while self._signals:
             self._carry_out(self._signalled(self._signals.popleft(), now))
         self._exited(self.children.reap())
@@ -192,8 +174,12 @@ class Daemon:
             self._on_ready = None
         self.snapshot = report.status(self.director, now, self.watcher.extra(), self.prober.asked())
 
+    def _deliver(self, now: float) -> None:
+        while self.mailbox.events:
+            self._carry_out(self.mailbox.events.popleft()(now))
+
     def _timeout(self, now: float, longest: float) -> float:
-        if self._posted or self._signals:
+        if self.mailbox.events or self._signals:
             return 0.0
         changes = (self.director.next_deadline(), self.output.next_change())
         timeout = min([longest, *(max(0.0, due - now) for due in changes if due is not None)])
@@ -263,66 +249,10 @@ class Daemon:
                 self._carry_out(self.director.fail(ExitCode.CONFIG, taken, now))
             self._carry_out(self.director.exited(name, code, now, self.watcher.clues(name)))
 
-    # -- actions
-
-    def _carry_out(self, actions: Iterable[Action]) -> None:
-        for action in actions:
-            if isinstance(action, Say):
-                self.say(action.text)
-            elif isinstance(action, Spawn):
-                self._spawn(action.name)
-            elif isinstance(action, Signal):
-                signum = signal.Signals[f"SIG{action.signal}"]
-                send = self.children.signal_everything if action.everything else self.children.signal
-                send(action.name, signum)
-            elif isinstance(action, Drain):
-                self._drain(action.name)
-            elif isinstance(action, Unlist):
-                self.lists.drop(action.name, self.children.all[action.name].pid)
-            elif isinstance(action, Kill):
-                self.children.signal_everything(action.name, signal.SIGKILL)
-
-    def _spawn(self, name: str) -> None:
-        if self.director.procs[name].state is not State.SPAWNING:
-            return  # the container stops since then: another one could not be started
-        child, spec = self.children.all[name], self.plan.process(name)
-        read, write = make_pipe()
-        now = time.monotonic()
-        try:
-            pid = self.children.launch(name, write)
-        except SpawnError as error:
-            os.close(read)
-            self._carry_out(self.director.spawn_failed(name, error.code, str(error), now))
-            return
-        finally:
-            os.close(write)
-        child.attach(self.watcher.new_output(name, read))
-        self._carry_out(self.director.spawned(name, pid, now))
-        self.say(f"{name} started with pid {pid}")
-        if not isinstance(spec.ready, LoadedProbe) and spec.ready.kind != "alive":
-            self.prober.watch(name, spec.ready, child.life, loads=spec.log_dialect is not None)
-        settled = partial(self._settled, name)
-        if spec.vital:
-            self.lookout.watch(name, pid, spec.vital, child.life, settled)
-        if spec.hang is not None:
-            batches = partial(self.watcher.batches, name)
-            self.hangs.watch(Engine(name, child.life, pid, spec.vital, spec.hang, settled, batches))
-
-    def _settled(self, name: str) -> bool:
-        """It has been ready: it has started all that it needs. Safe from any thread."""
-        return self.director.procs[name].ready_at is not None
-
-    def _drain(self, name: str) -> None:
-        drain = self.plan.process(name).drain
-        assert drain is not None
-        first = self.lists.before_drain(name, self.children.all[name].pid)
-        self.prober.drain(name, drain, lambda: self.post(lambda now: self.director.drained(name, now)), first)
-
     def _finish(self) -> None:
         """Nothing is left but what other threads still have to do and say."""
         self.lists.finish()
-        while self._posted:
-            self._carry_out(self._posted.popleft()(time.monotonic()))
+        self._deliver(time.monotonic())
 
     def _abandon(self) -> None:
         """A fault of ours: leave nothing running."""

@@ -40,8 +40,11 @@ SUPERVISE = {
     "supervisord": "child lifecycle process_tree",
     "watchdog": "child lifecycle probes process_tree",
     "log_monitor": "failures lifecycle output status",
-    "daemon": "child children discovery lifecycle log_monitor output peers ports probes status supervisord "
-    "waiting watchdog",
+    "mailbox": "lifecycle",
+    "signals": "",
+    "executor": "child children discovery lifecycle log_monitor mailbox output probes watchdog",
+    "daemon": "children discovery executor lifecycle log_monitor mailbox output peers ports probes signals "
+    "status supervisord waiting watchdog",
 }
 """The same within `supervise`."""
 NO_EFFECTS = ("plan", "supervise.lifecycle")
@@ -62,12 +65,8 @@ HANDS_ON = ("__main__", "commands", "settings.deferred")
 
 LONGEST = 300
 LONGER = {
-    "entrypoint/supervise/lifecycle/director.py": 384,
-    "entrypoint/supervise/daemon.py": 340,
     "entrypoint/settings/schema.py": 354,  # a list
     "entrypoint/supervise/failures/records.py": 345,  # a list
-    "entrypoint/supervise/output/sink.py": 315,
-    "entrypoint/supervise/output/forwarding.py": 303,
     "entrypoint/plan/types.py": 308,
     "entrypoint/commands/bench/session.py": 303,
 }

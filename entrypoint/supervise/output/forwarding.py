@@ -20,13 +20,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import MappingProxyType
 
-from entrypoint.errors import CannotWriteError
 from entrypoint.plan.own_questions import without_own
 from entrypoint.supervise.output.lines import Block, Formatter, LineSplitter, strip_escapes
-from entrypoint.supervise.output.sink import QUEUE_BYTES, RETRY_AFTER, STALL_AFTER, Loss, Sink
+from entrypoint.supervise.output.log_files import open_logs
+from entrypoint.supervise.output.losses import Loss
+from entrypoint.supervise.output.sink import QUEUE_BYTES, RETRY_AFTER, STALL_AFTER, Sink
 
 F_SETPIPE_SZ = 1031
 """Linux; the fcntl module has it from Python 3.10 on only when built against new headers."""
@@ -75,7 +75,7 @@ class Output:
         self.plain = Formatter(log_format, width=width)
         tty = _is_tty(stdout)
         self.formatter = Formatter(log_format, width=width, colours=True) if tty else self.plain
-        opened = _open_logs(log_dir, self.names, log_names) if log_dir is not None else {}
+        opened = open_logs(log_dir, [*self.names, RUNNER], log_names) if log_dir is not None else {}
 
         def own_line(text: str) -> bytes:
             return self.plain.format(RUNNER, _own_block(text), self.clock())
@@ -280,24 +280,3 @@ def _is_tty(fd: int) -> bool:
         return os.isatty(fd)
     except OSError:
         return False
-
-
-def _open_logs(log_dir: str, names: list[str], stems: Mapping[str, str]) -> dict[str, tuple[str, int]]:
-    """Name to path and descriptor of its log file. A FIFO without a reader is an error, not a wait."""
-    opened: dict[str, tuple[str, int]] = {}
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-    path = Path(log_dir)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        for name in (*names, RUNNER):
-            path = Path(log_dir, f"{stems.get(name, name)}.log")
-            opened[name] = (str(path), os.open(path, flags, 0o644))
-            os.set_blocking(opened[name][1], True)
-    except OSError as error:
-        for _, fd in opened.values():
-            os.close(fd)
-        raise CannotWriteError(
-            f"cannot write the logs: {path}: {error.strerror}: give GLM47_LOG_DIR a directory that "
-            f"uid {os.getuid()} may write, or leave it empty"
-        ) from error
-    return opened

@@ -16,7 +16,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from entrypoint.supervise.output.losses import Gap, Loss
 
 QUEUE_BYTES = 8 << 20
 STALL_AFTER = 5.0
@@ -30,40 +31,6 @@ _SLOW_PIECE = 4 << 10
 _BLOCK_COST = 64
 """Bytes that a queued block costs beside its own: bounds the memory of many tiny blocks."""
 _GONE = frozenset((errno.EPIPE, errno.EBADF, errno.ECONNRESET, errno.ENOTCONN, errno.ENXIO))
-
-
-@dataclass
-class Loss:
-    """What could not be written."""
-
-    lines: int = 0
-    bytes: int = 0
-
-    def add(self, lines: int, size: int) -> None:
-        """Count `lines` more lines of `size` bytes in all."""
-        self.lines += lines
-        self.bytes += size
-
-
-@dataclass
-class _Gap:
-    """Losses since the place was last in order, by the process that wrote them."""
-
-    reason: str
-    by_source: dict[str, Loss] = field(default_factory=dict)
-    seconds: float = 0.0
-    """How long nothing moved; 0 until something does."""
-
-    def __str__(self) -> str:
-        lines = sum(loss.lines for loss in self.by_source.values())
-        size = sum(loss.bytes for loss in self.by_source.values())
-        detail = ""
-        if len(self.by_source) > 1:
-            each = ", ".join(f"{name} {loss.lines}" for name, loss in sorted(self.by_source.items()))
-            detail = f" ({each})"
-        return (
-            f"{lines} lines ({size} bytes) of output dropped{detail}: {self.reason} for {self.seconds:.1f} s"
-        )
 
 
 def _nothing() -> None:
@@ -116,7 +83,7 @@ class Sink:
         """Cost of what is queued or being written."""
         self._moved_at = 0.0
         """Monotonic time of the last write that got through, or of the first block of a wait."""
-        self._gap: _Gap | None = None
+        self._gap: Gap | None = None
         """Not None: lines are being dropped, until half of the queue is free."""
         self._was_full = False
         self._failing_since: float | None = None
@@ -208,7 +175,7 @@ class Sink:
 
     def _begin_gap(self) -> None:
         failing = self._failing_since is not None
-        self._gap = _Gap(f"{self.what} could not be written" if failing else f"nobody read {self.what}")
+        self._gap = Gap(f"{self.what} could not be written" if failing else f"nobody read {self.what}")
 
     def _end_gap(self) -> list[str]:
         gap, self._gap = self._gap, None
