@@ -162,10 +162,12 @@ class Daemon:
             self._carry_out(self.fate.turn(now))
         self._read(self._timeout(now, longest))
         self.heartbeat = now = time.monotonic()
-        self._deliver(now)
+        # In this order: who is asked to stop and loses a process at once was asked; and what threads saw of a
+        # process that has ended comes after its end.
         while self._signals:
             self._carry_out(self._signalled(self._signals.popleft(), now))
         self._exited(self.children.reap())
+        self._deliver(now)
         for name in self.children.gone():
             self._carry_out(self.director.gone(name, now))
         self._carry_out(self.watcher.turn(now))
