@@ -62,7 +62,7 @@ def recycle_if_unlisted(
 
 
 def recycled(proc: Proc, now: float) -> None:
-    """It has stopped and is started again; what was asked of its last life says nothing of the next."""
+    """It has stopped, and is started again at `now` (monotonic seconds) with nothing known of it."""
     proc.recycling, proc.unlisted_since = False, None
     proc.restarts_total += 1
     proc.enter(State.BACKOFF)

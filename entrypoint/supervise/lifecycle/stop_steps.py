@@ -56,7 +56,7 @@ def _let_finish(proc: Proc, stopping: StopPlan, now: float) -> list[Action]:
 
 
 def signal_to_stop(proc: Proc, stopping: StopPlan, now: float) -> Action:
-    """The stop signal, and until when it is waited for."""
+    """The stop signal, sent at `now` (monotonic seconds), and until when it is waited for."""
     proc.enter(State.STOPPING)
     proc.kill_at = stopping.kill_at(proc.spec.name, now)
     if proc.may_be_cut_off:
@@ -67,7 +67,7 @@ def signal_to_stop(proc: Proc, stopping: StopPlan, now: float) -> Action:
 
 
 def kill_if_due(proc: Proc, verdict: Verdict | None, now: float) -> tuple[list[Action], Verdict | None]:
-    """The KILL of a process whose time is over, and what that makes of a stop that was asked for."""
+    """The KILL that is due at `now` (monotonic seconds), and what it makes of a stop that was asked for."""
     if proc.killed or proc.kill_at is None or now < proc.kill_at or not proc.alive:
         return [], verdict
     proc.killed = True
