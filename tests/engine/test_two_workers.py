@@ -18,6 +18,8 @@ from tests.engine.streams import Load, Stream
 from tests.support.runner import until
 from tests.support.stack import free_ports
 
+pytestmark = pytest.mark.engine_more
+
 
 class Two:
     """Two aggregated workers, and a frontend that has both."""
@@ -42,7 +44,7 @@ class Two:
             return b"glm-4.7" in answer.read()
 
 
-@pytest.fixture(scope="module", params=["etcd", pytest.param("file", marks=pytest.mark.engine_more)])
+@pytest.fixture(scope="module", params=["etcd", "file"])
 def two(
     request: pytest.FixtureRequest, release: str, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Two]:
