@@ -23,7 +23,7 @@ def test_the_innocent_are_left_alone_and_a_stopped_one_is_not(
     with Stack(tmp_path / "run", model, "single", release=release, spins=True, **slow) as stack:
         # Its first request takes far longer than any limit, with nothing to be seen but a busy scheduler.
         runner = stack.ready().runner
-        began, answered = (float(runner.wait_for(rf"runner +\| {name} is ready after ").split()[-2])
+        began, answered = (float(runner.wait_for(f"runner | {name} is ready after ").split()[-2])
                            for name in ("aggregated", "frontend"))  # fmt: skip
         assert answered > 15, (began, answered)
         assert not any("not ready any more" in line for line in runner.lines)

@@ -30,7 +30,7 @@ def test_a_worker_that_spins_and_the_frontend_of_another_container(
         with asking(front, metrics_of=worker):
             began = time.monotonic()
             os.kill(pid, SPIN)
-            worker.runner.wait_for(r"aggregated is not ready any more: .* for 1[0-3] s", END)
+            worker.runner.wait_for_match(r"aggregated is not ready any more: .* for 1[0-3] s", END)
             print(f"the worker is not ready after {time.monotonic() - began:.1f} s")
             until(lambda: asked.get("/readyz")[0] == 503, "the frontend is not ready", END)
             print(f"the frontend is not ready after {time.monotonic() - began:.1f} s")

@@ -52,9 +52,9 @@ def test_a_frontend_that_read_half_a_card_is_replaced(tmp_path: Path, model: Pat
         card.write_text(whole[: len(whole) // 2])
         first = runner.status_of("frontend")["pid"]
         os.kill(first, signal.SIGKILL)
-        runner.wait_for("frontend .*Failed to parse discovery instance", 60)
+        runner.wait_for_match("frontend .*Failed to parse discovery instance", 60)
         card.write_text(whole)
-        runner.wait_for("Prefill router not yet activated.*it is restarted", 60)
+        runner.wait_for_match("Prefill router not yet activated.*it is restarted", 60)
         ready(runner)
         code, answer = chat(ports["GLM47_HTTP_PORT"])
         assert code == 200 and answer["usage"]["completion_tokens"] == 8

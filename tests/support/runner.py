@@ -118,8 +118,12 @@ class Runner:
         for line in self.process.stdout:
             self.lines.append(line.decode(errors="replace").rstrip("\n"))
 
-    def wait_for(self, pattern: str, deadline: float = DEADLINE) -> str:
-        """The first line that matches `pattern`."""
+    def wait_for(self, words: str, deadline: float = DEADLINE) -> str:
+        """The first line that has `words`; a run of spaces, as after a name, counts as one."""
+        return self.wait_for_match(" +".join(map(re.escape, words.split(" "))), deadline)
+
+    def wait_for_match(self, pattern: str, deadline: float = DEADLINE) -> str:
+        """The first line that matches the regular expression `pattern`."""
         compiled = re.compile(pattern)
 
         def find() -> str | None:

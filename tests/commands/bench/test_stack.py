@@ -290,7 +290,7 @@ def test_bad_input_gets_one_line(words: list[str], code: int, line: str, broken:
 def test_waiting_can_be_ended(tmp_path: Path) -> None:
     words = ("quick", "http://127.0.0.1:1", "--wait", "600", "--output", str(tmp_path / "out"))
     with bench(*words) as runner:
-        runner.wait_for("bench: waiting at most 600 s for http://127.0.0.1:1: .*refused")
+        runner.wait_for_match("bench: waiting at most 600 s for http://127.0.0.1:1: .*refused")
         runner.signal(signal.SIGTERM)
         assert runner.wait(10) == 143
     assert runner.lines[-1] == "glm47-runner: asked to stop before anything was measured"

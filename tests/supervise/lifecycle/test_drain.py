@@ -41,7 +41,7 @@ def draining(tmp_path: Path, in_flight: int, timeout: float) -> Process:
 def test_the_stop_signal_waits_for_the_last_request(tmp_path: Path) -> None:
     p = plan(process("engine"), draining(tmp_path, 2, 60.0), stop_timeout=90.0)
     with Runner.of_plan(p, tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         runner.signal(signal.SIGTERM)
         runner.wait_for("stopping: asked")
         until(lambda: runner.get("/readyz")[0] == 503, "not ready before anything is signalled")
@@ -56,7 +56,7 @@ def test_a_request_that_never_ends_is_not_waited_for_for_ever(tmp_path: Path, re
     web = draining(tmp_path, 1, 0.5 if reason == "drain time" else 600.0)
     p = plan(web, stop_timeout=60.0 if reason == "drain time" else 3.0)
     with Runner.of_plan(p, tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         runner.signal(signal.SIGTERM)
         assert runner.wait() == 0
     assert any(line.endswith("TERM with 1") for line in runner.lines), runner.text()

@@ -303,7 +303,7 @@ def listed(tmp_path: Path, kind: str = "instances") -> list[str]:
 def test_the_code_of_a_stop(tmp_path: Path, on_signal: str, line: str, code: int) -> None:
     spec = worker(tmp_path, on_signal, line, drain=1.0)
     with Runner.of_plan(plan(spec, stop_timeout=30.0), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         runner.signal(signal.SIGTERM)
         assert runner.wait() == code, runner.text()
     assert any(line.endswith("got SIGINT") for line in runner.lines)
@@ -311,12 +311,12 @@ def test_the_code_of_a_stop(tmp_path: Path, on_signal: str, line: str, code: int
 
 def test_it_is_off_the_list_while_it_answers_its_last_requests(tmp_path: Path) -> None:
     with Runner.of_plan(plan(worker(tmp_path), stop_timeout=60.0), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         assert len(listed(tmp_path)) == 1
         (tmp_path / "count").write_text("1")
         runner.signal(signal.SIGTERM)
         until(lambda: not listed(tmp_path), "off the list")
-        runner.wait_for(r"decode is off the list in .*: nothing new comes in")
+        runner.wait_for_match(r"decode is off the list in .*: nothing new comes in")
         assert listed(tmp_path, "mdc"), "its card stays while it lives"
         assert runner.status_of("decode")["state"] == "draining"
         (tmp_path / "count").write_text("0")
@@ -327,7 +327,7 @@ def test_it_is_off_the_list_while_it_answers_its_last_requests(tmp_path: Path) -
 def test_a_worker_that_was_killed_is_off_the_list_when_its_container_ends(tmp_path: Path, when: str) -> None:
     spec = worker(tmp_path)
     with Runner.of_plan(plan(spec, stop_timeout=60.0), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         if when == "draining":
             (tmp_path / "count").write_text("1")
             runner.signal(signal.SIGTERM)

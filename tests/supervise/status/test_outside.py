@@ -71,7 +71,7 @@ def test_ready_follows_the_probe_and_startup_stays_passed(tmp_path: Path) -> Non
     port = free_port()
     p = plan(server("web", argv=web(port), ready=HttpProbe(f"http://127.0.0.1:{port}/")))
     with Runner.of_plan(p, tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         pid = runner.status_of("web")["pid"]
         os.kill(pid, signal.SIGSTOP)
         until(lambda: runner.get("/readyz")[0] == 503, "not ready any more", 30)
@@ -105,7 +105,7 @@ def test_a_follower_is_ready_when_its_log_says_it_has_loaded(tmp_path: Path) -> 
         runner.wait_for("decode started")
         assert runner.get("/readyz")[0] == 503
         (tmp_path / "fifo").write_text("go\n")
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
 
 
 def test_a_stalled_start_ends_with_75_and_says_in_which_phase(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_silent_phase_is_seen_to_last(tmp_path: Path) -> None:
         runner.wait_for("graph begin")
         until(lambda: runner.status_of("decode")["progress"] == "compiling kernels, 2 s", "two seconds", 20)
         runner.signal(signal.SIGUSR1)
-        runner.wait_for(r"decode: running, not ready: compiling kernels, [2-9] s")
+        runner.wait_for_match(r"decode: running, not ready: compiling kernels, [2-9] s")
 
 
 def test_an_engine_that_was_ready_says_why_it_is_not_any_more(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_an_engine_that_was_ready_says_why_it_is_not_any_more(tmp_path: Path) ->
         log_dialect="sglang",
     )  # fmt: skip
     with Runner.of_plan(plan(spec), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         until(lambda: runner.status_of("decode")["progress"] is None, "no progress any more", 20)
         os.kill(runner.status_of("decode")["pid"], signal.SIGSTOP)
         until(lambda: not runner.status_of("decode")["ready"], "not ready any more", 30)
@@ -165,7 +165,7 @@ def test_a_known_failure_is_named_in_the_last_line(tmp_path: Path) -> None:
 
 def test_no_other_port_is_opened(tmp_path: Path) -> None:
     with Runner.of_plan(plan(process("engine")), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         mine = {
             str(fd.readlink()) for fd in Path(f"/proc/{runner.process.pid}/fd").iterdir() if fd.is_symlink()
         }
@@ -197,7 +197,7 @@ def test_what_was_dropped_is_counted_and_said(tmp_path: Path) -> None:
         memory = Path(f"/proc/{runner.process.pid}/status").read_text().split("VmRSS:")[1].split()[0]
         assert int(memory) < 100_000  # KiB
         runner._reader.start()
-        runner.wait_for(r"runner .* lines \(\d+ bytes\) of output dropped", 40)
+        runner.wait_for_match(r"runner .* lines \(\d+ bytes\) of output dropped", 40)
         runner.signal(signal.SIGTERM)
         assert runner.wait(15) == 0
 

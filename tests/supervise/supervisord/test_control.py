@@ -67,16 +67,16 @@ def test_the_socket_is_private_and_shows_every_process(tmp_path: Path) -> None:
 )
 def test_it_takes_no_orders_for_single_processes(tmp_path: Path, word: str, answer: str) -> None:
     with Runner.of_plan(plan(process("engine")), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         pid = runner.status_of("engine")["pid"]
         assert answer in control(tmp_path, word, *(["engine"] if word != "reload" else []))
-        runner.wait_for("refused on the control socket: .*the plan decides")
+        runner.wait_for_match("refused on the control socket: .*the plan decides")
         assert runner.status_of("engine")["pid"] == pid and runner.process.poll() is None
 
 
 def test_shutdown_stops_the_container(tmp_path: Path) -> None:
     with Runner.of_plan(plan(process("engine")), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         control(tmp_path, "shutdown")
         assert runner.wait() == 0
     assert "asked to stop through the control socket" in runner.lines[-1]
@@ -85,7 +85,7 @@ def test_shutdown_stops_the_container(tmp_path: Path) -> None:
 def test_a_signal_reaches_the_process_itself(tmp_path: Path) -> None:
     trap = "trap 'echo got it' USR1; while :; do sleep 0.05; done"
     with Runner.of_plan(plan(process("engine", argv=("sh", "-c", trap))), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         assert "signalled" in control(tmp_path, "signal", "USR1", "engine")
         runner.wait_for("got it")
         assert "BAD_SIGNAL" in control(tmp_path, "signal", "NOPE", "engine").upper().replace(" ", "_")
@@ -107,7 +107,7 @@ def test_who_leaves_in_the_middle_harms_nobody(tmp_path: Path) -> None:
     )
     head = b"POST /RPC2 HTTP/1.1\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % len(body)
     with Runner.of_plan(plan(process("engine")), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         for text in (b"", head[:20], head, head + body[:9], head + body, b"\xff" * 4000 + b"\r\n\r\n"):
             for _ in range(3):
                 with socket.socket(socket.AF_UNIX) as client:
@@ -131,7 +131,7 @@ def test_a_run_directory_with_too_long_a_path_is_said_before_anything_starts(tmp
 def test_the_package_is_loaded_by_the_first_connection_only(tmp_path: Path) -> None:
     """A runner that nobody asks neither waits for it nor carries it."""
     with Runner.of_plan(plan(process("engine")), tmp_path) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         mapped = Path(f"/proc/{runner.process.pid}/maps")
         assert "pyexpat" not in mapped.read_text()  # its XML parser
         assert "RUNNING" in control(tmp_path, "status")

@@ -149,8 +149,8 @@ def test_a_stopped_process_ends_the_container_unless_it_goes_on(tmp_path: Path) 
     limits = replace(LIMITS, unready=2.0, timeout=6.0, metrics=None)
     spec = process("decode", argv=command, cwd=str(ROOT), vital=VITAL, hang=limits, grace=30.0)
     with Runner.of_plan(plan(spec), tmp_path) as runner:
-        pid = int(runner.wait_for(rf"decode \| {LEADER} pid").split()[-1])
-        runner.wait_for(r"\| ready after")
+        pid = int(runner.wait_for(f"decode | {LEADER} pid").split()[-1])
+        runner.wait_for("| ready after")
         os.kill(pid, signal.SIGSTOP)
         until(lambda: runner.get("/readyz")[0] == 503, "not ready")
         assert runner.status_of("decode")["stuck_seconds"] >= 2

@@ -235,7 +235,7 @@ def decode(*arguments: str, **fields: Any) -> Any:
 
 
 def pid_of(runner: Runner, title: str) -> int:
-    return int(runner.wait_for(rf"decode \| {re.escape(title)} pid").split()[-1])
+    return int(runner.wait_for(f"decode | {title} pid").split()[-1])
 
 
 @pytest.mark.parametrize("loaded", [True, False], ids=["ready", "loading"])
@@ -248,12 +248,12 @@ def test_a_dead_scheduler_ends_the_container(tmp_path: Path, loaded: bool) -> No
     with Runner.of_plan(plan(spec, termination_log=str(log)), tmp_path) as runner:
         pid = pid_of(runner, UNDER_CONTROLLER)
         if loaded:
-            runner.wait_for(r"\| ready after")
+            runner.wait_for("| ready after")
         os.kill(pid, signal.SIGABRT)
         # Its whole title is known only if it was seen alive.
         reason = rf"decode cannot go on: its process sglang::scheduler\S* \(pid {pid}\) is dead: "
         reason += r"killed by SIGABRT \(134\)$"
-        runner.wait_for(r"runner \| stopping: " + reason, 60)
+        runner.wait_for_match(r"runner +\| stopping: " + reason, 60)
         until(lambda: runner.get("/livez")[0] == 503, "not live")
         assert re.search(reason, runner.get("/livez")[1]["reason"])
         assert re.search(reason, runner.status_of("decode")["why"])
@@ -267,7 +267,7 @@ def test_helpers_and_a_slow_normal_stop_end_nothing(tmp_path: Path) -> None:
     looks = tmp_path / "looks"
     spec = decode("--linger", "1", *WHOLE, *HELPERS)
     with Runner.of_plan(plan(spec), tmp_path, env={"TEST_LOOKS": str(looks)}) as runner:
-        runner.wait_for(r"\| ready after")
+        runner.wait_for("| ready after")
         pid_of(runner, SCHEDULER)
         for title in HELPERS:
             os.kill(pid_of(runner, title), signal.SIGKILL)
@@ -318,8 +318,8 @@ def test_run_ends_with_a_dead_schedulers_code(
         "GLM47_PYTHON": str(standin_python(tmp_path / "engine", *options, SCHEDULER, DETOKENIZER)),
     }  # fmt: skip
     with run(tmp_path / "run", **settings, **free_ports()) as runner:
-        runner.wait_for(r"runner +\| ready after")
-        pid = int(runner.wait_for(rf"{SCHEDULER} pid").split()[-1])
+        runner.wait_for("runner | ready after")
+        pid = int(runner.wait_for(f"{SCHEDULER} pid").split()[-1])
         # It must have been seen alive for its whole title, and for its end to be noticed without a zombie.
         until(lambda: runner.get("/status")[1]["uptime"] > 2 * vital.INTERVAL + 1, "the lookout has looked")
         os.kill(pid, signal.SIGABRT)
