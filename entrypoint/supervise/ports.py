@@ -6,14 +6,15 @@ import contextlib
 import errno
 import os
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from entrypoint.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
     from entrypoint.plan.endpoint import Endpoint
 
 PATIENCE = 5.0
@@ -43,11 +44,18 @@ def problems(endpoints: Iterable[Endpoint], taken_only: bool = False) -> Iterato
 def must_be_free(endpoints: Iterable[Endpoint]) -> None:
     """Raise ConfigError (78) when a port is still taken after PATIENCE seconds."""
     endpoints = [*endpoints]
-    until = time.monotonic() + PATIENCE
-    while found := [*problems(endpoints, taken_only=True)]:
-        if time.monotonic() >= until:
-            raise ConfigError(found)
-        time.sleep(0.1)
+    if not [*problems(endpoints, taken_only=True)]:
+        return
+    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
+    def give_up(state: RetryCallState) -> NoReturn:
+        assert state.outcome is not None
+        raise ConfigError(state.outcome.result())
+
+    Retrying(
+        retry=retry_if_result(bool), wait=wait_fixed(0.1), stop=stop_after_delay(PATIENCE),
+        retry_error_callback=give_up,
+    )(lambda: [*problems(endpoints, taken_only=True)])  # fmt: skip
 
 
 def remedy(endpoint: Endpoint) -> str:

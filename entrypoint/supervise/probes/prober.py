@@ -116,12 +116,16 @@ class Prober:
         threading.Thread(target=self._drain, args=arguments, name=f"drain-{name}", daemon=True).start()
 
     def _drain(self, drain: Drain, done: Callable[[], None], first: Callable[[], None] | None = None) -> None:
+        from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
+
         if first is not None:
             first()
         time.sleep(drain.delay)
-        end = time.monotonic() + drain.timeout
-        while in_flight(drain, self._clients.get(None)) > 0 and time.monotonic() < end:
-            time.sleep(QUICK)
+        asking = Retrying(
+            retry=retry_if_result(lambda left: left > 0), wait=wait_fixed(QUICK),
+            stop=stop_after_delay(drain.timeout), retry_error_callback=lambda state: None,
+        )  # fmt: skip
+        asking(lambda: in_flight(drain, self._clients.get(None)))
         done()
 
     def asked(self) -> dict[str, dict[str, float]]:
