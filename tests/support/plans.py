@@ -22,14 +22,16 @@ def server(name: str = "server", **fields: Any) -> Process:
     return process(name, criticality=Criticality.RESTART, **fields)
 
 
-def plan(*processes: Process, gates: tuple[Gate, ...] = (), **fields: Any) -> Plan:
-    """A plan around `processes`."""
+def plan(
+    *processes: Process, gates: tuple[Gate, ...] = (), ports: tuple[Endpoint, ...] = (), **fields: Any
+) -> Plan:
+    """A plan around `processes`; `ports`: theirs, beside the health endpoint's."""
     defaults: dict[str, Any] = {
         "roles": tuple(p.name for p in processes),
         "processes": processes,
         "gates": gates,
         "file_edits": (),
-        "ports": (Endpoint("health", fields.pop("health_port", 0), "127.0.0.1", "health"),),
+        "ports": (Endpoint("health", fields.pop("health_port", 0), "127.0.0.1", "health"), *ports),
         "settings": {},
         "warnings": (),
         "notes": (),
