@@ -76,14 +76,14 @@ def ask(
     raise TypeError(f"not a probe that can be asked: {probe!r}")
 
 
-def in_flight(drain: Drain, client: httpx.Client) -> float:
-    """Requests in flight; 0 when nobody listens any more, 1 when there is no answer that tells."""
+def in_flight(drain: Drain, client: httpx.Client) -> float | None:
+    """Requests in flight, 1 when there is no answer that tells; None when nobody listens any more."""
     import httpx
 
     try:
         text = client.get(drain.url).text
     except httpx.ConnectError:
-        return 0.0
+        return None
     except httpx.HTTPError:
         return 1.0
     return sum_of(text, drain.metric)

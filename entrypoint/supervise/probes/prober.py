@@ -38,6 +38,9 @@ WATCH = 2.0
 """Between questions to what has been ready."""
 RESTLESS = 0.5
 """Between questions to a frontend that lacks workers, or whose new workers have not answered yet."""
+CLOSED = 1.0
+"""Seconds after which a port that nobody listens on means that there is nothing left to wait for. A process
+that was killed closes its ports before its end is seen: it must not pass for one that has answered all."""
 MISSES = 2
 """Failures in a row before something that was ready is called not ready."""
 
@@ -121,11 +124,21 @@ class Prober:
         if first is not None:
             first()
         time.sleep(drain.delay)
-        asking = Retrying(
-            retry=retry_if_result(lambda left: left > 0), wait=wait_fixed(QUICK),
+        closed: float | None = None
+
+        def over() -> bool:
+            nonlocal closed
+            left = in_flight(drain, self._clients.get(None))
+            if left is not None:
+                closed = None
+                return left == 0
+            closed = closed or time.monotonic()
+            return time.monotonic() - closed >= CLOSED
+
+        Retrying(
+            retry=retry_if_result(lambda over: not over), wait=wait_fixed(QUICK),
             stop=stop_after_delay(drain.timeout), retry_error_callback=lambda state: None,
-        )  # fmt: skip
-        asking(lambda: in_flight(drain, self._clients.get(None)))
+        )(over)  # fmt: skip
         done()
 
     def asked(self) -> dict[str, dict[str, float]]:

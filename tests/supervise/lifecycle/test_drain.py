@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from entrypoint.plan.types import Drain, HttpProbe, Process
+from entrypoint.plan.types import Criticality, Drain, HttpProbe, Process
 from entrypoint.supervise.probes.asking import sum_of
 from tests.support.plans import plan, process, server
 from tests.support.runner import Runner, free_port, until
@@ -60,6 +62,36 @@ def test_a_request_that_never_ends_is_not_waited_for_for_ever(tmp_path: Path, re
         runner.signal(signal.SIGTERM)
         assert runner.wait() == 0
     assert any(line.endswith("TERM with 1") for line in runner.lines), runner.text()
+
+
+DIES = """
+def dies(*a):
+    server.socket.close()
+    time.sleep(0.5)
+    os.kill(os.getpid(), 9)
+signal.signal(10, dies)
+server = http.server.HTTPServer(('127.0.0.1', int(sys.argv[1])), Handler)
+server.serve_forever()
+"""
+CLOSES = DIES.replace("os.kill(os.getpid(), 9)", "time.sleep(600)")
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "last"),
+    [(DIES, 137, "before its stop signal"), (CLOSES, 0, "asked to stop by SIGTERM")],
+)
+def test_a_port_that_closes_is_no_answer(script: str, code: int, last: str, tmp_path: Path) -> None:
+    """The kernel closes a killed process's ports before anybody can see its end."""
+    web = draining(tmp_path, 1, 60.0)
+    argv = (sys.executable, "-c", SERVER.rsplit("\n", 2)[0] + script, web.argv[-1])
+    web = replace(web, argv=argv, criticality=Criticality.CRITICAL)
+    with Runner.of_plan(plan(web, stop_timeout=90.0), tmp_path) as runner:
+        runner.wait_for("| ready after")
+        runner.signal(signal.SIGTERM)
+        until(lambda: runner.status_of("web")["state"] == "draining", "it drains")
+        os.kill(runner.status_of("web")["pid"], signal.SIGUSR1)
+        assert runner.wait(40) == code
+    assert last in runner.lines[-1], runner.text()
 
 
 def test_samples_are_added_up_by_exact_name() -> None:

@@ -71,7 +71,7 @@ def test_an_answer_without_tokens_is_none(answer: Any, why: str, prefill: int) -
     import re
 
     frontend = Frontend({"backend": [1]} | ({"prefill": [7]} if prefill else {}), answer=lambda _: answer)
-    with watched(frontend, prefill=prefill, patience=0.2) as seen:
+    with watched(frontend, prefill=prefill, patience=5.0 if answer else 0.2) as seen:
         until(lambda: len(frontend.asked) > 1, "a second request")
         assert not seen.ready
         assert re.search(why, seen.why), seen.why
