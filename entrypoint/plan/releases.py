@@ -118,6 +118,9 @@ KV_EVENTS = Fact(
     "1.0.0",
     "wheel",
 )
+GLM_PARSERS = Fact(
+    "dynamo", "it knows the tool parser glm47 and the reasoning parser glm45", "1.0.0", None, "wheel"
+)
 ALWAYS_DISAGGREGATES = Fact(
     "dynamo",
     "the frontend enforces disaggregation by itself and does not know --enforce-disagg",

@@ -149,8 +149,8 @@ class Settings(BaseSettings):
     prefill_extra_args: str = Field("", description="The same for prefill workers only")
     decode_extra_args: str = Field("", description="The same for decode workers only")
     frontend_extra_args: str = Field("", description="Further arguments of dynamo.frontend, shell-quoted")
-    tool_call_parser: str | None = Field(None, description="dynamo.sglang's --dyn-tool-call-parser")
-    reasoning_parser: str | None = Field(None, description="dynamo.sglang's --dyn-reasoning-parser")
+    tool_call_parser: str | None = Field(None, description="Dynamo's; unset: glm47 if it has that; none: off")
+    reasoning_parser: str | None = Field(None, description="Dynamo's; unset: glm45 if it has that; none: off")
     router_mode: Literal["round-robin", "random", "kv"] = Field(
         "round-robin", description="How the frontend chooses a worker"
     )

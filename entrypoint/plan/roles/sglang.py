@@ -80,8 +80,4 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
         ("--dist-timeout", f"{s.dist_timeout:.0f}"),
         ("--watchdog-timeout", f"{s.watchdog_timeout:.0f}"),
     ]
-    if s.tool_call_parser is not None:
-        words.append(("--dyn-tool-call-parser", s.tool_call_parser))
-    if s.reasoning_parser is not None:
-        words.append(("--dyn-reasoning-parser", s.reasoning_parser))
     return arguments.planned(*words)
