@@ -47,10 +47,10 @@ setup-cpu-engine: setup
 test-engine: setup-cpu-engine
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "engine and not engine_more and not releases" tests/engine
 
-# What .ci/run has no time for. The last one takes root and Slurm, which .ci/run installs.
+# What .ci/run has no time for. The last ones take root, and the Docker, Kubernetes and Slurm that .ci/run installs.
 test-engine-all: setup-cpu-engine
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "engine and not releases" tests/engine
-	$(BIN)/python -m pytest -m "engine_more and slurm" tests/slurm
+	$(BIN)/python -m pytest -m "engine_more and (container or slurm)" tests/container tests/k8s tests/slurm
 
 # Every release on the registry: the padding edit, layouts, hints, FlashInfer; and every engine test, on the pinned
 # release and on the newer ones, 2.5 GB each.

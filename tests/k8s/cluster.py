@@ -295,10 +295,21 @@ def _headless(group: Object) -> Object:
 
 
 @contextmanager
-def cluster(kubernetes: Kubernetes, images: Mapping[str, str], overlay: str) -> Iterator[Cluster]:
-    """k8s/<overlay>, applied; `images`: the image under test by the name in the manifests."""
+def cluster(
+    kubernetes: Kubernetes,
+    images: Mapping[str, str],
+    overlay: str,
+    change: Callable[[Object], None] = lambda template: None,
+) -> Iterator[Cluster]:
+    """k8s/<overlay>, applied; `images`: the image under test by the name in the manifests.
+
+    `change` is given each pod template, and may change it.
+    """
     with Endings() as endings:
-        made = Cluster(kubernetes, endings, manifests.overlay(overlay), images)
+        objects = manifests.overlay(overlay)
+        for _, template in manifests.templates(objects):
+            change(template)
+        made = Cluster(kubernetes, endings, objects, images)
         try:
             made.start()
             yield made
