@@ -46,7 +46,7 @@ class Engine(Runner):
     def __init__(self, *arguments: str) -> None:
         super().__init__([*ENGINE, *arguments])
         titles = [title for word in arguments if not word.startswith("-") for title in word.split("/")]
-        self.pids = {t: int(self.wait_for(rf"^{re.escape(t)} pid \d+$").split()[-1]) for t in titles}
+        self.pids = {t: int(self.wait_for_match(rf"^{re.escape(t)} pid \d+$").split()[-1]) for t in titles}
         self.tree = Tree(self.process.pid, VITAL)
 
     def kill(self, title: str, signum: int = signal.SIGKILL) -> None:
@@ -141,7 +141,7 @@ def test_a_copy_that_a_process_forks_for_a_task_is_a_helper(engine: Callable[...
     standin = engine(SCHEDULER, f"{CONTROLLER}/{UNDER_CONTROLLER}")
     for title in (SCHEDULER, CONTROLLER, UNDER_CONTROLLER):
         os.kill(standin.pids[title], signal.SIGUSR2)
-        copy = int(standin.wait_for(rf"copy of {title} pid").split()[-1])
+        copy = int(standin.wait_for(f"copy of {title} pid").split()[-1])
         stat = process_tree.read_stat(copy)
         assert stat is not None and stat.dead and stat.comm == title[:15]
     assert standin.looks(3 * LOOKS) == [None] * (3 * LOOKS)
