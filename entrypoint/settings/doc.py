@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
 
 from pydantic import SecretStr
@@ -69,8 +70,9 @@ _TAIL = """\
 ## Passed through
 
 Variables that Dynamo, SGLang, NCCL and the like define keep their own names, reach the processes
-untouched, and win over what the runner would set: {names}. `.env` may set them too; the
-environment's win.
+untouched, and win over what the runner would set. `.env` may set them too; the environment's win:
+
+{names}
 """
 
 
@@ -83,7 +85,7 @@ def render() -> str:
             f"## {title.capitalize()}\n\n| Variable | Type | Default | Meaning |\n|---|---|---|---|\n{rows}\n"
         )
     passed = [f"`{name}`" for name in sorted((*NATIVE_NAMES, *(f"{prefix}*" for prefix in NATIVE_PREFIXES)))]
-    parts.append(_TAIL.format(names=", ".join(passed)))
+    parts.append(_TAIL.format(names=textwrap.fill(", ".join(passed), 110, break_on_hyphens=False)))
     return "\n".join(parts)
 
 
