@@ -10,6 +10,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.engine.hangs import END, SCHEDULER, SOON, ends_with
 from tests.engine.stacks import Stack, asking
 from tests.support.runner import until
@@ -45,6 +47,7 @@ def test_the_innocent_are_left_alone_and_a_stopped_one_is_not(
         ends_with(runner, 75, rf"aggregated hangs: its process \S+ \(pid {parent}\) is stopped")
 
 
+@pytest.mark.engine_more
 def test_a_stopped_follower_is_named_by_its_own_runner_and_lost_to_its_leader(
     tmp_path: Path, model: Path, release: str
 ) -> None:

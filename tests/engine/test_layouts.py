@@ -29,6 +29,7 @@ def wrong_answers(
     return wrong
 
 
+@pytest.mark.engine_more
 def test_a_pair_that_is_refused_answers_wrongly(tmp_path: Path, release: str) -> None:
     """Prefill TP above the KV heads, as the original's 16 is with GLM-4.7's 8: a wrong KV cache shows."""
     assert kv_layouts.judge("nixl", release, 2, 1, kv_heads=1).refused
