@@ -50,7 +50,7 @@ test-engine: setup-cpu-engine
 # What .ci/run has no time for. The last ones take root, and the Docker, Kubernetes and Slurm that .ci/run installs.
 test-engine-all: setup-cpu-engine
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "engine and not releases" tests/engine
-	$(BIN)/python -m pytest -m "engine_more and (container or slurm)" tests/container tests/k8s tests/slurm
+	$(BIN)/python -m pytest -m "engine_more and (container or slurm)" tests
 
 # Every release on the registry: the padding edit, layouts, hints, FlashInfer; and every engine test, on the pinned
 # release and on the newer ones, 2.5 GB each.
