@@ -96,7 +96,7 @@ def _receive(ours: _socket.socket, pid: int, longest: float) -> tuple[bytes, lis
                     "file systems answer, and start again"
                 )
             continue
-        part, ancillary, _, _ = ours.recvmsg(1 << 20, _socket.CMSG_SPACE(INT))
+        part, ancillary, _, _ = ours.recvmsg(1 << 20, _socket.CMSG_SPACE(INT), _socket.MSG_CMSG_CLOEXEC)
         data += part
         descriptors += [int.from_bytes(sent, sys.byteorder) for _, _, sent in ancillary]
         if not part:

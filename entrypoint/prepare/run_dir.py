@@ -59,8 +59,8 @@ def _ours(path: Path) -> bool:
 def lock(path: str, owner: int) -> int:
     """Keep a second runner out of GLM47_RUN_DIR for as long as the returned descriptor is open anywhere.
 
-    `owner`: the process to name to the second one. ConfigError (78) when there is a first one already, or
-    when the lock cannot be made.
+    `owner`: the process to name to the second one. ConfigError (78) when there is a first one already,
+    CannotWriteError (73) when the lock cannot be made.
     """
     try:
         descriptor = os.open(

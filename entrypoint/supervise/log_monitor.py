@@ -34,8 +34,6 @@ class Watcher:
         self._nudged: set[str] = set()
         self._earlier: dict[str, tuple[int, int]] = {}
         """Lines and bytes of a process's earlier lives."""
-        self._hangs: dict[str, int] = {}
-        self._stuck: set[str] = set()
         self._tell_at = director.started_at + FIRST_NEWS
 
     def new_output(self, name: str, fd: int) -> ChildOutput:
@@ -58,14 +56,7 @@ class Watcher:
 
     def turn(self, now: float) -> list[Action]:
         """Once per turn of the loop, at the monotonic time `now`: what has changed since the last one."""
-        self._count_hangs()
         return [*self._news(now), *self._follow(now)]
-
-    def _count_hangs(self) -> None:
-        stuck = {name for name, proc in self._director.procs.items() if proc.stuck is not None}
-        for name in stuck - self._stuck:
-            self._hangs[name] = self._hangs.get(name, 0) + 1
-        self._stuck = stuck
 
     def _read(self, name: str) -> tuple[int, int]:
         """Lines and bytes of output so far, of all its lives."""
@@ -122,7 +113,6 @@ class Watcher:
                 "phase": progress.phase if progress.dialect is not None else None,
                 "progress": self._progress_of(name),
                 "phase_seconds": {phase: round(spent, 1) for phase, spent in progress.spent(now).items()},
-                "hangs": self._hangs.get(name, 0),
                 "output_lines": self._read(name)[0],
                 "output_bytes": self._read(name)[1],
                 "dropped_lines": lost.get(name, 0),

@@ -23,39 +23,56 @@ LISTENS = "0A"
 """State of a listening socket (proc_net_tcp(5))."""
 
 
-def problems(endpoints: Iterable[Endpoint], taken_only: bool = False) -> Iterator[str]:
-    """One line for each port that cannot be bound now; `taken_only`: since somebody else has it."""
+def problems(endpoints: Iterable[Endpoint]) -> Iterator[str]:
+    """One line for each port that cannot be bound now."""
     for endpoint in endpoints:
-        try:
-            with socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind((endpoint.host.strip("[]"), endpoint.number))
-        except OSError as error:
-            if taken_only and error.errno != errno.EADDRINUSE:
-                continue  # its process will say what is wrong
-            who = holder(endpoint.number)
-            by = f" by {who}" if who else ""
-            yield (
-                f"cannot listen on {endpoint.host}:{endpoint.number} for {endpoint.process}: "
-                f"{error.strerror}{by}: {remedy(endpoint)}"
-            )
+        if (error := _refusal(endpoint)) is not None:
+            yield _line(endpoint, error)
 
 
 def must_be_free(endpoints: Iterable[Endpoint]) -> None:
-    """Raise ConfigError (78) when a port is still taken after PATIENCE seconds."""
+    """Raise ConfigError (78) when a port is still taken after PATIENCE seconds.
+
+    Of an address that is not this machine's, its process will say so.
+    """
     endpoints = [*endpoints]
-    if not [*problems(endpoints, taken_only=True)]:
+
+    def taken() -> list[tuple[Endpoint, OSError]]:
+        refused = [(e, error) for e in endpoints if (error := _refusal(e)) is not None]
+        return [(e, error) for e, error in refused if error.errno == errno.EADDRINUSE]
+
+    if not taken():
         return
     from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
     def give_up(state: RetryCallState) -> NoReturn:
         assert state.outcome is not None
-        raise ConfigError(state.outcome.result())
+        raise ConfigError(_line(endpoint, error) for endpoint, error in state.outcome.result())
 
     Retrying(
         retry=retry_if_result(bool), wait=wait_fixed(0.1), stop=stop_after_delay(PATIENCE),
         retry_error_callback=give_up,
-    )(lambda: [*problems(endpoints, taken_only=True)])  # fmt: skip
+    )(taken)  # fmt: skip
+
+
+def _refusal(endpoint: Endpoint) -> OSError | None:
+    """Why it cannot be bound; None: it can."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((endpoint.host.strip("[]"), endpoint.number))
+    except OSError as error:
+        return error
+    return None
+
+
+def _line(endpoint: Endpoint, error: OSError) -> str:
+    who = holder(endpoint.number)
+    by = f" by {who}" if who else ""
+    return (
+        f"cannot listen on {endpoint.host}:{endpoint.number} for {endpoint.process}: "
+        f"{error.strerror}{by}: {remedy(endpoint)}"
+    )
 
 
 def remedy(endpoint: Endpoint) -> str:

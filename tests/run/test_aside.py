@@ -35,6 +35,7 @@ def locked(path: Path) -> int:
 def test_the_value_and_the_lock_outlive_the_child(size: int, tmp_path: Path) -> None:
     value, descriptor = aside(lambda: (b"x" * size, locked(tmp_path / "lock")), nothing)
     assert value == b"x" * size
+    assert not os.get_inheritable(descriptor), "a child that outlived the runner would hold the lock"
     with (tmp_path / "lock").open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(descriptor)

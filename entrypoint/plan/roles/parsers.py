@@ -38,17 +38,17 @@ PARSERS = (
 )
 
 
-def options(ctx: Context, extra: arguments.Options) -> arguments.Options:
-    """Those of a rank with the person's own options `extra`.
+def added(ctx: Context, given: arguments.Options) -> arguments.Options:
+    """A rank's options `given`, which have the person's own, with those of the parsers.
 
-    What a person says counts, by setting, variable or argument; else GLM's own, where the release has them.
+    What a person says counts, by argument, setting or variable; else GLM's own, where the release has them.
     """
     words = []
     for parser in PARSERS:
         name = getattr(ctx.settings, parser.setting)
-        own = parser.native in ctx.native or (parser.sglangs is not None and extra.get(parser.sglangs))
+        own = parser.native in ctx.native or (parser.sglangs is not None and given.get(parser.sglangs))
         if name is None and ctx.has(GLM_PARSERS) and not own:
             name = parser.glm
-        if name not in (None, OFF):
+        if name not in (None, OFF) and given.get(parser.flag) is None:
             words.append((parser.flag, name))
-    return arguments.planned(*words)
+    return arguments.Options((*given.items, *arguments.planned(*words).items))

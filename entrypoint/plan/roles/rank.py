@@ -141,23 +141,14 @@ def _options(
     ctx: Context, role: str, base_gpu: int, *, mock: bool
 ) -> tuple[arguments.Options, list[Diagnostic]]:
     """Planned options with the person's own over them; the role's own extra arguments win."""
+    result = mocker.options(ctx, role) if mock else sglang.options(ctx, role, base_gpu)
     found = []
-    own = []
     for setting, text in _extra_texts(ctx.settings, role):
         try:
-            own.append(arguments.parse(text, setting))
+            result = result.override(arguments.parse(text, setting))
         except arguments.ArgumentsError as error:
             found.append(problem(str(error)))
-    result = mocker.options(ctx, role)
-    if not mock:
-        named = parsers.options(ctx, arguments.Options(tuple(option for given in own for option in given)))
-        result = arguments.Options((*sglang.options(ctx, role, base_gpu).items, *named.items))
-    for given in own:
-        try:
-            result = result.override(given)
-        except arguments.ArgumentsError as error:
-            found.append(problem(str(error)))
-    return result, found
+    return result if mock else parsers.added(ctx, result), found
 
 
 def _ports(

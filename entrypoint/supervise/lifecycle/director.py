@@ -195,6 +195,7 @@ class Director:
             return self._broken(proc, hung(name, stuck), now)
         late = stuck is not None and limits.unready and stuck.seconds >= limits.unready
         proc.stuck, before = (stuck if late else None), proc.stuck
+        proc.hangs += proc.stuck is not None and before is None
         if proc.ready_at is None or not (late or before):
             return []
         return self.health(name, proc.answers, proc.why, now)

@@ -45,6 +45,8 @@ class Proc:
     """What its probe said last."""
     stuck: Stuck | None = None
     """Why it is not ready although its probe says it is: it does not get on."""
+    hangs: int = 0
+    """How often it was found so."""
     requests: Requests | None = None
     """What it last said of its requests."""
     suspected: bool = False

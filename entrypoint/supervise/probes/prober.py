@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
@@ -70,12 +69,9 @@ class Asked:
     count: int = 0
     seconds: float = 0.0
 
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """One question more, which takes as long as this lasts."""
-        began = time.monotonic()
-        yield
-        self.count, self.seconds = self.count + 1, self.seconds + time.monotonic() - began
+    def add(self, seconds: float) -> None:
+        """One question more, which took `seconds`."""
+        self.count, self.seconds = self.count + 1, self.seconds + seconds
 
 
 class Prober:
@@ -119,26 +115,17 @@ class Prober:
         threading.Thread(target=self._drain, args=arguments, name=f"drain-{name}", daemon=True).start()
 
     def _drain(self, drain: Drain, done: Callable[[], None], first: Callable[[], None] | None = None) -> None:
-        from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
-
         if first is not None:
             first()
         time.sleep(drain.delay)
-        closed: float | None = None
-
-        def over() -> bool:
-            nonlocal closed
+        began = listened = time.monotonic()
+        while (now := time.monotonic()) < began + drain.timeout:
             left = in_flight(drain, self._clients.get(None))
             if left is not None:
-                closed = None
-                return left == 0
-            closed = closed or time.monotonic()
-            return time.monotonic() - closed >= CLOSED
-
-        Retrying(
-            retry=retry_if_result(lambda over: not over), wait=wait_fixed(QUICK),
-            stop=stop_after_delay(drain.timeout), retry_error_callback=lambda state: None,
-        )(over)  # fmt: skip
+                listened = now
+            if left == 0 or now - listened >= CLOSED:
+                break
+            time.sleep(QUICK)
         done()
 
     def asked(self) -> dict[str, dict[str, float]]:
@@ -251,8 +238,10 @@ class _Watch(threading.Thread):
             self.report(answer)
 
     def _ask(self) -> Answer:
-        with self.asked.timed():
-            return self._answer()
+        began = time.monotonic()
+        answer = self._answer()
+        self.asked.add(time.monotonic() - began)
+        return answer
 
     def _answer(self) -> Answer:
         try:

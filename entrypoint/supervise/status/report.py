@@ -84,6 +84,7 @@ def _process(proc: Proc, director: Director, now: float) -> dict[str, Any]:
         "restarts": proc.restarts_total,
         "exit_code": proc.exit_code,
         "stuck": str(proc.stuck) if proc.stuck is not None else None,
+        "hangs": proc.hangs,
         "stuck_seconds": proc.stuck.seconds if proc.stuck is not None else 0,
         "requests_in_flight": proc.requests.in_flight if proc.requests is not None else None,
     }
