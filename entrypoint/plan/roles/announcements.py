@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from entrypoint.plan.context import Context
-from entrypoint.plan.roles import engine_env, servers
+from entrypoint.plan.roles import servers
 from entrypoint.plan.types import Announcements
 
 
@@ -13,12 +13,7 @@ def announcements(ctx: Context) -> Announcements | None:
     if not waits or ctx.settings.engine == "mocker":  # its bootstrap server speaks a protocol of its own
         return None
     namespace = ctx.native.get("DYN_NAMESPACE", ctx.settings.namespace)
-    if ctx.discovery == "file":
-        return Announcements("file", engine_env.file_store(ctx), namespace)
-    if ctx.discovery != "etcd" or ctx.etcd_url is None:
+    if (found := servers.store(ctx)) is None:
         return None
-    try:
-        etcd = servers.etcd_endpoint(ctx.etcd_url)
-    except ValueError:  # said by the gate
-        return None
-    return Announcements("etcd", etcd, namespace, ctx.native.get("ETCD_AUTH_CA"))
+    kind, where, ca_file = found
+    return Announcements(kind, where, namespace, ca_file)

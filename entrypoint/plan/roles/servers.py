@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostics, unmet, warning
 from entrypoint.plan.endpoint import LOOPBACK, bracketed
+from entrypoint.plan.roles import engine_env
 from entrypoint.plan.types import Criticality, Endpoint, Gate, HttpProbe, NatsProbe, Process
 
 START_TIMEOUT = 60.0
@@ -89,6 +90,21 @@ def etcd_endpoint(url: str) -> str:
     if not parts.hostname:
         raise ValueError(url)
     return f"{parts.scheme}://{bracketed(parts.hostname)}:{parts.port or 2379}"
+
+
+def store(ctx: Context) -> tuple[str, str, str | None] | None:
+    """Where workers are listed: `etcd` or `file`, its endpoint or directory, and etcd's CA file, if any.
+
+    None: nobody but the workers can look there.
+    """
+    if ctx.discovery == "file":
+        return "file", engine_env.file_store(ctx), None
+    if ctx.discovery != "etcd" or ctx.etcd_url is None:
+        return None
+    try:
+        return "etcd", etcd_endpoint(ctx.etcd_url), ctx.native.get("ETCD_AUTH_CA")
+    except ValueError:  # said by the gate
+        return None
 
 
 def etcd_gate(url: str, setting: str, timeout: float, ca_file: str | None) -> Gate:

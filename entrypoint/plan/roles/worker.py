@@ -150,15 +150,8 @@ def _leader_hold(ctx: Context) -> float:
 
 def _withdrawal(ctx: Context) -> Withdrawal | None:
     """Where workers are listed; None where nobody but the worker itself can change that."""
-    if ctx.discovery == "file":
-        return Withdrawal("file", engine_env.file_store(ctx))
-    if ctx.discovery != "etcd" or ctx.etcd_url is None:
-        return None
-    try:
-        etcd = servers.etcd_endpoint(ctx.etcd_url)
-    except ValueError:  # said by the gate
-        return None
-    return Withdrawal("etcd", etcd, ctx.native.get("ETCD_AUTH_CA"))
+    found = servers.store(ctx)
+    return None if found is None else Withdrawal(*found)
 
 
 def _ports(ctx: Context, rank: Rank) -> list[Endpoint]:

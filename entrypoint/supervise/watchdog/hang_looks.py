@@ -20,6 +20,7 @@ from entrypoint.supervise import process_tree
 from entrypoint.supervise.lifecycle.looks import Finding, Requests
 from entrypoint.supervise.probes.asking import samples
 from entrypoint.supervise.watchdog.hang import INTERVAL, Detector, Look, Thread
+from entrypoint.supervise.watchdog.lookouts import Lookouts
 from entrypoint.supervise.watchdog.vital import Tree, for_new_ones
 
 if TYPE_CHECKING:
@@ -45,32 +46,18 @@ class Engine:
     """Lines so far in which it says that it has begun a batch; counted while requests wait unanswered."""
 
 
-class HangLookout:
+class HangLookout(Lookouts):
     """Looks at engines until they are forgotten; what each look finds goes to `report`, in another thread."""
 
     def __init__(
         self, report: Callable[[str, int, Finding], None], client: Callable[[], httpx.Client]
     ) -> None:
+        super().__init__()
         self._report, self._client = report, client
-        self._ends: dict[str, threading.Event] = {}
 
     def watch(self, engine: Engine) -> None:
         """Look at `engine` from now on."""
-        self.forget(engine.name)
-        end = self._ends[engine.name] = threading.Event()
-        threading.Thread(
-            target=self._run, args=(engine, end), name=f"hang-{engine.name}", daemon=True
-        ).start()
-
-    def forget(self, name: str) -> None:
-        """Look at `name` no more, if it was looked at."""
-        if (end := self._ends.pop(name, None)) is not None:
-            end.set()
-
-    def close(self) -> None:
-        """Look at nothing any more."""
-        for name in [*self._ends]:
-            self.forget(name)
+        self.start(engine.name, f"hang-{engine.name}", self._run, engine)
 
     def _run(self, engine: Engine, end: threading.Event) -> None:
         processes = Tree(engine.pid, engine.vital)

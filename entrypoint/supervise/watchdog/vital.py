@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from entrypoint.supervise import process_tree
 from entrypoint.supervise.child import exit_code
 from entrypoint.supervise.lifecycle.verdicts import Dead
+from entrypoint.supervise.watchdog.lookouts import Lookouts
 
 INTERVAL = 2.0
 """Seconds between two looks."""
@@ -103,31 +104,18 @@ def for_new_ones(quiet: int) -> bool:
     return quiet <= SURE or quiet % ALL == 1
 
 
-class Lookout:
+class Lookout(Lookouts):
     """One thread per process that has vital processes of its own; what it finds goes to `report`."""
 
     def __init__(self, report: Callable[[str, int, Dead], None]) -> None:
+        super().__init__()
         self._report = report
-        self._ends: dict[str, threading.Event] = {}
 
     def watch(
         self, name: str, pid: int, vital: tuple[str, ...], life: int, settled: Callable[[], bool]
     ) -> None:
         """Watch process `name`; `settled` tells whether it has started all that it needs."""
-        self.forget(name)
-        end = self._ends[name] = threading.Event()
-        arguments = (name, Tree(pid, vital), life, settled, end)
-        threading.Thread(target=self._run, args=arguments, name=f"vital-{name}", daemon=True).start()
-
-    def forget(self, name: str) -> None:
-        """Stop watching `name`, if it was watched."""
-        if (end := self._ends.pop(name, None)) is not None:
-            end.set()
-
-    def close(self) -> None:
-        """Stop watching everything."""
-        for name in [*self._ends]:
-            self.forget(name)
+        self.start(name, f"vital-{name}", self._run, name, Tree(pid, vital), life, settled)
 
     def _run(
         self, name: str, below: Tree, life: int, settled: Callable[[], bool], end: threading.Event
