@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -147,42 +147,50 @@ def _needs_nats(ctx: Context) -> tuple[bool, Diagnostics]:
 
 
 def _etcd(ctx: Context) -> Server:
-    s, native, head = ctx.settings, ctx.native, ctx.placement.head_address
-    own = f"http://{LOOPBACK}:{s.etcd_port}"
-    if url := native.get("ETCD_ENDPOINTS"):
-        setting = "ETCD_ENDPOINTS"
-    elif "etcd" in ctx.roles:
-        return Server(own)
-    elif head is not None:
-        url, setting = f"http://{bracketed(head)}:{s.etcd_port}", "GLM47_HEAD_ADDRESS"
-    elif ctx.one_machine:
-        return Server(own, ours=True)
-    else:
-        return Server(diagnostics=(_nobody(ctx, "etcd", "no etcd", "ETCD_ENDPOINTS"),))
-    try:
-        gate = servers.etcd_gate(url, setting, s.server_timeout, native.get("ETCD_AUTH_CA"))
-    except ValueError:
-        return Server(url, diagnostics=(_bad_url(setting, url, "http"),))
-    return Server(url, gate=gate)
+    ca_file = ctx.native.get("ETCD_AUTH_CA")
+
+    def gate(url: str, setting: str) -> Gate:
+        return servers.etcd_gate(url, setting, ctx.settings.server_timeout, ca_file)
+
+    return _server(ctx, "etcd", "no etcd", "ETCD_ENDPOINTS", "http", ctx.settings.etcd_port, gate)
 
 
 def _nats(ctx: Context) -> Server:
-    s, native, head = ctx.settings, ctx.native, ctx.placement.head_address
-    own = f"nats://{LOOPBACK}:{s.nats_port}"
-    if url := native.get("NATS_SERVER"):
-        setting = "NATS_SERVER"
-    elif "nats" in ctx.roles:
+    def gate(url: str, setting: str) -> Gate:
+        return servers.nats_gate(url, setting, ctx.settings.server_timeout)
+
+    return _server(ctx, "nats", "no NATS server", "NATS_SERVER", "nats", ctx.settings.nats_port, gate)
+
+
+def _server(
+    ctx: Context,
+    role: str,
+    nothing: str,
+    variable: str,
+    scheme: str,
+    port: int,
+    gate: Callable[[str, str], Gate],
+) -> Server:
+    """Where the server is that role `role` runs: what `variable` says, here, on the head, or nowhere.
+
+    `gate` takes its URL and the setting that it came from, and raises ValueError for a bad one.
+    """
+    head = ctx.placement.head_address
+    own = f"{scheme}://{LOOPBACK}:{port}"
+    if url := ctx.native.get(variable):
+        setting = variable
+    elif role in ctx.roles:
         return Server(own)
     elif head is not None:
-        url, setting = f"nats://{bracketed(head)}:{s.nats_port}", "GLM47_HEAD_ADDRESS"
+        url, setting = f"{scheme}://{bracketed(head)}:{port}", "GLM47_HEAD_ADDRESS"
     elif ctx.one_machine:
         return Server(own, ours=True)
     else:
-        return Server(diagnostics=(_nobody(ctx, "nats", "no NATS server", "NATS_SERVER"),))
+        return Server(diagnostics=(_nobody(ctx, role, nothing, variable),))
     try:
-        return Server(url, gate=servers.nats_gate(url, setting, s.server_timeout))
+        return Server(url, gate=gate(url, setting))
     except ValueError:
-        return Server(url, diagnostics=(_bad_url(setting, url, "nats"),))
+        return Server(url, diagnostics=(_bad_url(setting, url, scheme),))
 
 
 def _nobody(ctx: Context, role: str, what: str, variable: str) -> Diagnostic:

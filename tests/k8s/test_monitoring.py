@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ import yaml
 from entrypoint.commands.demo.model import make_demo_model
 from entrypoint.supervise.status import metrics
 from tests.k8s.manifests import K8S, Object, named, with_component
+from tests.k8s.programs import programs
 from tests.support.runner import free_port, until
 from tests.support.stack import free_ports, run
 
@@ -45,17 +44,9 @@ FIRING = {
 """Series, a value for each minute, and the minute at which the alert fires; it does not before its cause."""
 
 
-@cache
 def tools() -> Path:
-    """Where prometheus and promtool are; skips without them, fails when CI=true."""
-    script = Path(__file__).with_name("prometheus.sh")
-    done = subprocess.run([script], capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        reason = f"no Prometheus: {done.stderr.strip()[-300:]}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return Path(done.stdout.strip())
+    """Where prometheus and promtool are."""
+    return programs("prometheus", "bookworm", "prometheus", "promtool")
 
 
 def promtool(*arguments: str | Path, text: str = "") -> None:

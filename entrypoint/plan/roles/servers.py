@@ -32,16 +32,7 @@ def etcd(ctx: Context) -> Part:
         f"--initial-advertise-peer-urls={peer.url}",
         f"--initial-cluster=glm47={peer.url}",
     )
-    process = Process(
-        name="etcd",
-        argv=argv,
-        ready=HttpProbe(f"{client.url}/health"),
-        grace=ctx.stop.grace("server"),
-        least=ctx.stop.least("server"),
-        criticality=Criticality.RESTART,
-        start_timeout=START_TIMEOUT,
-    )
-    return Part(process, (client, peer), about)
+    return Part(_process(ctx, "etcd", argv, HttpProbe(f"{client.url}/health")), (client, peer), about)
 
 
 def nats(ctx: Context) -> Part:
@@ -68,16 +59,19 @@ def nats(ctx: Context) -> Part:
             "they are only given to Dynamo"
         )
         about = (*about, warning(why))
-    process = Process(
-        name="nats",
+    return Part(_process(ctx, "nats", argv, NatsProbe(LOOPBACK, s.nats_port)), (client, monitor), about)
+
+
+def _process(ctx: Context, name: str, argv: tuple[str, ...], ready: HttpProbe | NatsProbe) -> Process:
+    return Process(
+        name=name,
         argv=argv,
-        ready=NatsProbe(LOOPBACK, s.nats_port),
+        ready=ready,
         grace=ctx.stop.grace("server"),
         least=ctx.stop.least("server"),
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
     )
-    return Part(process, (client, monitor), about)
 
 
 def etcd_endpoint(url: str) -> str:
