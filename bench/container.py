@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,16 +29,25 @@ _SCRIPT = """#!/bin/sh
 me={name}
 echo "exec $me $$" >"$BENCH_EVENTS"
 {notify}
+{serve}
 {behaviour}
 """
 # Only a supervisor with a readiness protocol of its own gives BENCH_NOTIFY: the descriptor to tell it on.
 _NOTIFY = """if [ -n "$BENCH_NOTIFY" ]; then read -r go <"$BENCH_GO"; echo >&3; exec 3>&-; fi"""
 
 
-def write_script(path: Path, name: str, behaviour: str, *, notifies: bool = False) -> Path:
-    """An executable child called `name` that reports and then does `behaviour` (shell text)."""
+_STANDIN = Path(__file__).parent / "standins.py"
+
+
+def write_script(path: Path, name: str, behaviour: str, *, notifies: bool = False, serve: str = "") -> Path:
+    """An executable child called `name` that reports and then does `behaviour` (shell text).
+
+    `serve`: arguments of standins.py for a server beside it, and where its standard input comes from.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_SCRIPT.format(name=name, notify=_NOTIFY if notifies else "", behaviour=behaviour))
+    notify = _NOTIFY if notifies else ""
+    server = f"{sys.executable} -I -S {_STANDIN} {serve} >/dev/null 2>&1 &" if serve else ""
+    path.write_text(_SCRIPT.format(name=name, notify=notify, serve=server, behaviour=behaviour))
     path.chmod(0o755)
     return path
 
@@ -88,7 +98,7 @@ class Events:
         return {report.pid for report in self._seen}
 
     def go(self) -> float:
-        """Let the child that waits for it say that it is ready; returns when (monotonic seconds)."""
+        """Let etcd say that it is ready, or open its port; returns when that was (monotonic seconds)."""
         now = time.monotonic()
         os.write(self._go, b"go\n")
         return now

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import container, standins
+from bench import container
 from bench.container import FLOOD, REPORT_TERM, SLEEP, Events
 from bench.lines import Counts, count_lines
 from bench.log_forwarding import CHILD as WRITER
@@ -45,12 +45,6 @@ class Life:
     started: float
     """When its first process was executed (monotonic seconds)."""
     events: Events
-    etcd: standins.StandIn
-    system: System
-
-    def etcd_is_ready(self) -> float:
-        """Make etcd ready in the way that this system looks for; returns when."""
-        return self.events.go() if self.system.gates == "notify" else self.etcd.open()
 
     def supervising(self) -> list[int]:
         """Every process of the container that is not a measured child or below one."""
@@ -79,21 +73,16 @@ def life(
         folder = Path(name)
         events = Events(folder)
         ports = free_port(), free_port(), free_port()
-        servers = standins.http(ports[0]), standins.nats(ports[1]), standins.http(ports[2])
-        for server in servers[1 : 3 if serving else 2]:
-            server.open()
         behaviours = dict.fromkeys(("etcd", "nats", "worker"), SLEEP) | behaviours
-        command = system.prepare(Job(folder, behaviours, *ports, model, fate))
+        command = system.prepare(Job(folder, behaviours, *ports, model, fate, serving))
         variables = {"BENCH_EVENTS": str(events.path), "BENCH_GO": str(events.go_path)}
         env = environment({**command.env, **variables})
         started, process = container.start(command.argv, env, folder, stdout)
         try:
-            yield Life(process, started, events, servers[0], system)
+            yield Life(process, started, events)
         finally:
             container.end(process)
             events.close()
-            for server in servers:
-                server.close()
 
 
 @dataclass(frozen=True)
@@ -109,7 +98,7 @@ class Start:
 def start(system: System, model: Path) -> Start:
     """From exec to the first child's exec; memory; SIGTERM to the worker's receipt."""
     with life(system, model, {"worker": REPORT_TERM}, subprocess.DEVNULL) as it:
-        it.etcd_is_ready()
+        it.events.go()
         first = it.events.wait("exec")
         if first is None or it.events.wait("exec", "worker") is None:
             raise RuntimeError(f"{system.name} started no child")
@@ -142,7 +131,7 @@ def fate(system: System, model: Path) -> Fate:
         if system.gates:
             # Not in step with whatever asks again and again.
             time.sleep(random.uniform(0.3, 0.6))
-            ready = it.etcd_is_ready()
+            ready = it.events.go()
             worker = it.events.wait("exec", "worker", LIMIT)
             dependent = worker.at - ready if worker else None
         else:
@@ -164,7 +153,7 @@ def blocked(system: System, model: Path) -> float | None:
     read, write = os.pipe()
     try:
         with life(system, model, {"worker": REPORT_TERM, "nats": FLOOD}, write) as it:
-            it.etcd_is_ready()
+            it.events.go()
             if it.events.wait("exec", "worker") is None or it.events.wait("exec", "nats") is None:
                 return None
             seen, since = -1, time.monotonic()
@@ -201,7 +190,7 @@ def lines(system: System, model: Path, count: int, style: str) -> Lines:
             cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
         assert cat.stdin is not None
         with life(system, model, {"worker": worker}, cat.stdin.fileno(), serving=True) as it:
-            it.etcd_is_ready()
+            it.events.go()
             cat.stdin.close()
             ended = _last_line(out, b"line %07d " % (count - 1))
         cat.wait()

@@ -116,8 +116,9 @@ def measure(which: str, count: int, log_format: str, through: str, style: str) -
             if pipe and pipe.stdin:
                 pipe.stdin.close()
             deadline = time.monotonic() + 120
-            # JSON lines are longer: the end is the forwarder's own exit.
-            while out.stat().st_size < size if log_format == "text" else runner.poll() is None:
+            # The runner's JSON lines are longer: the end is the forwarder's own exit.
+            by_size = log_format == "text" or which == "supervisord"
+            while out.stat().st_size < size if by_size else runner.poll() is None:
                 if time.monotonic() > deadline or runner.poll() not in (None, 0):
                     break
                 time.sleep(0.002)

@@ -23,6 +23,7 @@ from bench.systems import BIN, environment
 from entrypoint import run
 from entrypoint.commands.demo import command as demo
 from entrypoint.load import load_plan
+from entrypoint.plan.probe_types import FrontendProbe, Probe
 from entrypoint.plan.types import Plan
 from entrypoint.supervise.probes import asking
 from tests.support.runner import ROOT, free_port
@@ -45,7 +46,7 @@ class RequestPath:
 def measure(folder: Path, requests: int) -> RequestPath:
     """Ask both stacks `requests` times each. RuntimeError when one does not come up."""
     with _under_runner(folder / "runner") as ours, _by_hand(folder / "hand") as theirs:
-        ports = [int(plan.settings["GLM47_HTTP_PORT"].value) for plan in (ours, theirs)]
+        ports = [port_of(plan) for plan in (ours, theirs)]
         connections = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for port in ports]
         taken: list[list[float]] = [[], []]
         for turn in range(WARM_UP + requests):
@@ -122,12 +123,31 @@ def _by_hand(folder: Path) -> Iterator[Plan]:
 def _wait(plan: Plan, name: str, process: subprocess.Popen[bytes], deadline: float) -> None:
     with httpx.Client(trust_env=False, timeout=5) as client:
         while True:
-            ready, why, _ = asking.ask(plan.process(name).ready, lambda _: client)
+            ready, why = _is_ready(plan, plan.process(name).ready, client)
             if ready:
                 return
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} does not come up: {why}: see {plan.run_dir}/output")
             time.sleep(0.1)
+
+
+def _is_ready(plan: Plan, probe: Probe, client: httpx.Client) -> tuple[bool, str]:
+    """Whether it is, and why not; a frontend is when it answers a request."""
+    if not isinstance(probe, FrontendProbe):
+        return asking.ask(probe, lambda _: client)[:2]
+    connection = http.client.HTTPConnection("127.0.0.1", port_of(plan), timeout=30)
+    try:
+        _ask(connection, plan.served_model_name)
+    except (OSError, http.client.HTTPException, RuntimeError) as error:
+        return False, str(error)
+    finally:
+        connection.close()
+    return True, ""
+
+
+def port_of(plan: Plan) -> int:
+    """Where the API of `plan` listens."""
+    return int(plan.settings["GLM47_HTTP_PORT"].value)
 
 
 def listener_of(port: int) -> str:

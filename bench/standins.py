@@ -1,56 +1,34 @@
-"""Stand-ins for the ports of etcd, NATS and the worker, so that readiness comes at a known moment."""
+"""A port of etcd, NATS or the worker, opened by a process below it: the runner believes no stranger's answer.
+
+Run by a child's script with what to answer and the port; with `later`, a line of standard input opens it.
+Only where ports are asked does a child get one.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import threading
-import time
+import sys
 
-HTTP_OK = b'HTTP/1.1 200 OK\r\nContent-Length: 17\r\nConnection: close\r\n\r\n{"health":"true"}'
-NATS_INFO = b'INFO {"version":"2.15.1","jetstream":true}\r\n'
+ANSWERS = {
+    "http": b'HTTP/1.1 200 OK\r\nContent-Length: 17\r\nConnection: close\r\n\r\n{"health":"true"}',
+    "nats": b'INFO {"version":"2.15.1","jetstream":true}\r\n',
+}
+"""200 to every request, as /health of etcd and of a worker; the greeting of a NATS server with JetStream."""
 
 
-class StandIn:
-    """A port that refuses connections until `open`, and then gives everyone the same answer."""
-
-    def __init__(self, port: int, answer: bytes, *, asks: bool) -> None:
-        self._answer, self._asks = answer, asks
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", port))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def open(self) -> float:
-        """Listen from now on; returns when that was (monotonic seconds)."""
-        self._socket.listen()
-        now = time.monotonic()
-        self._thread.start()
-        return now
-
-    def close(self) -> None:
-        # Closing alone would leave the thread in accept().
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _serve(self) -> None:
+def serve(kind: str, port: int) -> None:
+    """Give everyone the same answer, for ever. OSError when the port is taken."""
+    with socket.create_server(("127.0.0.1", port)) as server:
         while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
+            connection, _ = server.accept()
             with connection, contextlib.suppress(OSError):
-                if self._asks:
+                if kind == "http":
                     connection.recv(65536)
-                connection.sendall(self._answer)
+                connection.sendall(ANSWERS[kind])
 
 
-def http(port: int) -> StandIn:
-    """200 to every request, as the /health of etcd and of a worker, once open."""
-    return StandIn(port, HTTP_OK, asks=True)
-
-
-def nats(port: int) -> StandIn:
-    """Greets as a NATS server with JetStream does, once open."""
-    return StandIn(port, NATS_INFO, asks=False)
+if __name__ == "__main__":
+    if sys.argv[3:] == ["later"]:
+        sys.stdin.readline()
+    serve(sys.argv[1], int(sys.argv[2]))

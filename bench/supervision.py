@@ -148,11 +148,14 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=LINES, help="log lines of the long ones")
     parser.add_argument("--requests", type=int, default=100, help="requests to each of the two stacks")
     parser.add_argument("--json", type=Path, help="write every sample to this file")
+    parser.add_argument("--systems", help="only these, separated by commas")
     parser.add_argument("--no-stack", action="store_true", help="leave the request path out")
     args = parser.parse_args()
     began, where = time.monotonic(), heading(os.getloadavg()[0])
     process_tree.become_subreaper()
     systems, found = all_systems(), rows()
+    if args.systems:
+        systems = [system for system in systems if system.name in args.systems.split(",")]
     measure(found, systems, args.rounds, args.lines)
     note_missing(found, systems)
     print(where, table.markdown([*found.values()], [s.name for s in systems]), sep="\n\n", flush=True)

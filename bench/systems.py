@@ -34,11 +34,13 @@ class Job:
     """A model directory: the runner checks it and corrects its generation_config.json on every start."""
     fate: bool = False
     """The container must end when the worker does."""
+    serving: bool = False
+    """The worker's server says that it is ready; otherwise it loads for ever."""
 
-    def script(self, name: str, path: Path | None = None) -> Path:
-        """The executable child `name`."""
+    def script(self, name: str, path: Path | None = None, *, serve: str = "") -> Path:
+        """The executable child `name`; `serve`: arguments of standins.py, for a server beside it."""
         path = path or self.folder / "bin" / name
-        return write_script(path, name, self.behaviours[name], notifies=name == "etcd")
+        return write_script(path, name, self.behaviours[name], notifies=name == "etcd", serve=serve)
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,14 @@ def _runner(job: Job) -> Command:
     # The engine's interpreter is the worker; what is installed is judged by the folders beside it.
     engine = job.folder / "engine"
     (engine / "lib/python3.11/site-packages/ai_dynamo-0.8.1.dist-info").mkdir(parents=True)
+    worker = f"http {job.worker_port}" if job.serving else ""
     env = {
         "PYTHONPATH": str(ROOT),
         "ROLE": "etcd,nats,aggregated",
         "GLM47_ENGINE": "mocker",
-        "GLM47_PYTHON": str(job.script("worker", engine / "bin/python3")),
-        "GLM47_ETCD_BIN": str(job.script("etcd")),
-        "GLM47_NATS_BIN": str(job.script("nats")),
+        "GLM47_PYTHON": str(job.script("worker", engine / "bin/python3", serve=worker)),
+        "GLM47_ETCD_BIN": str(job.script("etcd", serve=f'http {job.etcd_port} later <"$BENCH_GO"')),
+        "GLM47_NATS_BIN": str(job.script("nats", serve=f"nats {job.nats_port}")),
         "GLM47_MODEL_PATH": str(job.model),
         "GLM47_RUN_DIR": str(job.folder / "run"),
         "GLM47_ETCD_PORT": str(job.etcd_port),

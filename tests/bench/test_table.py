@@ -12,7 +12,7 @@ from bench.supervision import rows
 from bench.table import RUNNER, Row, goals, markdown
 
 GOOD = {
-    "first_spawn": (0.3, 1.2),
+    "first_spawn": (0.2, 1.2),
     "dependent": (0.05, None),
     "crash": (0.03, 5.0),
     "term_idle": (0.001, 0.5),
@@ -21,7 +21,7 @@ GOOD = {
     "rate_raw": (9e6, 9e6),
     "lost": (0, 2),
     "joined": (0, 2),
-    "rss": (36.0, 25.0),
+    "rss": (31.0, 25.0),
     "pss": (24.0, 15.0),
 }
 
