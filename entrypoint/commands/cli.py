@@ -109,9 +109,18 @@ def plan_command(style: str, explain: str | None, nodes: int | None) -> None:
 
 @cli.command("check")
 @FORMAT
-def check_command(style: str) -> None:
-    """Look for whatever would keep `run` from working here, and say what to do about it."""
-    from entrypoint.commands.check import check, render
+@click.option("--all", "everywhere", is_flag=True, help="Under srun, one task a node: the job in one table.")
+@click.option(
+    "--wait", type=click.FloatRange(1), default=60, help="With --all: seconds for the others to report."
+)
+def check_command(style: str, everywhere: bool, wait: float) -> None:
+    """Look for whatever would keep `run` from working here, and say what to do about it, in seconds."""
+    if everywhere:
+        from entrypoint.commands.check.job import check_all
+
+        sys.exit(check_all(os.environ, Path.cwd(), style, wait))
+    from entrypoint.commands.check.command import check
+    from entrypoint.commands.check.findings import render
 
     findings = check(os.environ, Path.cwd())
     click.echo(json.dumps([f.__dict__ for f in findings], indent=2) if style == "json" else render(findings))

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from entrypoint.commands.check import check
+from entrypoint.commands.check.command import check
 from entrypoint.plan.types import Announcements, FrontendProbe
 from entrypoint.supervise.probes.announced import Announced, urls
 from entrypoint.supervise.probes.prober import Answer, Prober

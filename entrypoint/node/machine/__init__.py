@@ -1,0 +1,1 @@
+"""What this machine has for an engine: GPUs, network adapters, limits, how fast the model is read."""
