@@ -18,6 +18,7 @@ from entrypoint.aside import aside
 from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
 from entrypoint.node import in_slurm
 from entrypoint.settings import early
+from entrypoint.settings.deferred import defer
 
 if TYPE_CHECKING:
     from entrypoint.load import Loaded
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
 FLUSH = 2.0
 """Seconds that the last lines get to reach a reader of our standard output."""
+_M_ARENA_MAX = -8
+"""mallopt(3)'s number for it (glibc's malloc.h)."""
 
 
 def run(environ: Mapping[str, str]) -> NoReturn:
@@ -151,6 +154,19 @@ def with_flashinfer(plan: Plan, environ: Mapping[str, str]) -> Plan:
     return replace(plan, notes=(*plan.notes, *lines))
 
 
+def _stay_small() -> None:
+    """Do without what a runner never uses and would keep for as long as it runs: 4 MB."""
+    import ctypes
+
+    # httpx's own command line, with click; names that are not ASCII.
+    sys.modules["httpx._main"] = None  # type: ignore[assignment]
+    defer("idna")
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        # One heap for all threads: glibc gives each prober its own.
+        libc.mallopt(_M_ARENA_MAX, 1)
+
+
 def supervise(
     plan: Plan, environ: dict[str, str], lock: int, on_ready: Callable[[Plan], str] | None = None
 ) -> Verdict:
@@ -164,8 +180,7 @@ def supervise(
     from entrypoint.supervise.status import health, report
     from entrypoint.supervise.supervisord.control import ControlSocket
 
-    # httpx's own command line would bring click with it: 2 MB, for as long as a runner runs.
-    sys.modules["httpx._main"] = None  # type: ignore[assignment]
+    _stay_small()
     listener = health.listen(plan.health.host, plan.health.number)
     ports.must_be_free(endpoint for endpoint in plan.ports if endpoint.process != "health")
     control = ControlSocket(Path(plan.run_dir) / "supervisor.sock")
