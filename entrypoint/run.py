@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from entrypoint.aside import aside
 from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
 from entrypoint.node import in_slurm
+from entrypoint.node.in_group import in_group
 from entrypoint.settings import early
 from entrypoint.settings.deferred import defer
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from entrypoint.supervise.lifecycle.verdicts import Verdict
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
+DEFAULT_HEALTH_PORT = 9480
 FLUSH = 2.0
 """Seconds that the last lines get to reach a reader of our standard output."""
 _M_ARENA_MAX = -8
@@ -59,13 +61,13 @@ def become(
         verdict = supervise(loaded.plan, dict(loaded.environ), lock, on_ready)
     except RunnerError as error:
         _tell_job(environ, error.exit_code, str(error))
-        _leave(error.exit_code, str(error), error.termination_log or log)
+        _leave(error.exit_code, str(error), error.termination_log or log, environ)
     except Exception as error:
         import traceback
 
         traceback.print_exc()
         _tell_job(environ, ExitCode.SOFTWARE, repr(error))
-        _leave(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}", log)
+        _leave(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}", log, environ)
     write_termination_log(log, verdict.reason)
     _tell_job(environ, verdict.code, verdict.reason, loaded.plan)
     os._exit(verdict.code)
@@ -242,12 +244,24 @@ def _stop_early(log: str) -> None:
         signal.signal(signum, stop)
 
 
-def _leave(code: int, reason: str, termination_log: str | None) -> NoReturn:
+def _leave(code: int, reason: str, termination_log: str | None, environ: Mapping[str, str]) -> NoReturn:
     for line in reason.splitlines():
         print(f"glm47-runner: {line}", file=sys.stderr)
     sys.stderr.flush()
     write_termination_log(termination_log, reason)
+    if in_group(environ):
+        from entrypoint.supervise.status import held
+
+        if code in held.CODES:
+            held.hold(code, reason, *_health(environ))
     os._exit(code)
+
+
+def _health(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Where the health endpoint is to listen, as far as settings that may be wrong can be read."""
+    host, port = (early.value(f"GLM47_HEALTH_{what}", environ, Path.cwd()) or "" for what in ("HOST", "PORT"))
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    return host or "0.0.0.0", number if 0 < number < 65536 else DEFAULT_HEALTH_PORT
 
 
 def _tell_job(environ: Mapping[str, str], code: int, reason: str, plan: Plan | None = None) -> None:

@@ -55,6 +55,8 @@ class Placement:
     neighbourhood: tuple[str, ...] = ()
     """Names, addresses and networks of the deployment, as far as they are known: no proxy is for them."""
     job: slurm.Job | None = None
+    group: tuple[str, ...] = ()
+    """Addresses of this worker's ranks, in their order, where a controller names them (LeaderWorkerSet)."""
 
     def name(self, what: str) -> str:
         """The setting or variable that gave `what`."""
@@ -232,9 +234,12 @@ def from_environ(
         names["node_rank"] = "LWS_WORKER_INDEX"
 
     leader = settings.leader_address
+    group: tuple[str, ...] = ()
     if leader is None and environ.get("LWS_LEADER_ADDRESS"):
         leader = environ["LWS_LEADER_ADDRESS"]
         names["leader_address"] = "LWS_LEADER_ADDRESS"
+        if names.keys() >= {"nnodes", "node_rank"} and rank < nnodes:
+            group = lws_addresses(leader, nnodes)
 
     address = None
     if roles != ("single",):
@@ -251,12 +256,22 @@ def from_environ(
         node_address=address,
         names=names,
         problems=tuple(problems),
+        group=group,
     )
     if placed.one_machine:
         return placed
     told = [environ.get(name) for name in ("SGLANG_HOST_IP", "HOST_IP")]
     store = environ.get("ETCD_ENDPOINTS", "").partition("://")[2].rpartition(":")[0]
     return _in_network(placed, network, told=(*told, store))
+
+
+def lws_addresses(leader: str, size: int) -> tuple[str, ...]:
+    """Where a LeaderWorkerSet's group of `size` pods is, by rank: its controller names pods after the leader.
+
+    `glm47-prefill-0.glm47-prefill.default` has the follower `glm47-prefill-0-1.glm47-prefill.default`.
+    """
+    pod, dot, domain = leader.partition(".")
+    return (leader, *(f"{pod}-{rank}{dot}{domain}" for rank in range(1, size)))
 
 
 def _roles(role: str) -> tuple[str, ...]:

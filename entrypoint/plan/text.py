@@ -40,7 +40,8 @@ def _lines(plan: Plan) -> Iterator[str]:
     head = [("roles", ", ".join(plan.roles) + rank)]
     if plan.job is not None:
         number = f"{plan.job.number}: " if plan.job.number is not None else ""
-        head.append(("job", f"{number}{plan.job.what} on {plan.job.node}; API {plan.job.api_url}"))
+        api = f"; API {plan.job.api_url}" if plan.job.api_url is not None else ""
+        head.append(("job", f"{number}{plan.job.what} on {plan.job.node}{api}"))
     if plan.needs_model:
         head.append(("model", f"{plan.served_model_name} from {source}"))
         if view != source:

@@ -179,7 +179,7 @@ class PlannedFile:
 
 @dataclass(frozen=True)
 class JobPlan:
-    """What a container does as one node of a Slurm job."""
+    """What a container does as one node of several: of a Slurm job, or of a LeaderWorkerSet's group."""
 
     number: int | None
     node: str
@@ -187,8 +187,8 @@ class JobPlan:
     what: str
     """What it holds: `decode worker 0 rank 1`."""
     head: bool
-    api_url: str
-    """Where clients find the deployment's API."""
+    api_url: str | None
+    """Where clients find the deployment's API; None in a group, as `number` is."""
     peers: tuple[Peer, ...]
     peer_timeout: float
     """Seconds from the start within which every watched peer must have answered once (exit 75)."""

@@ -310,6 +310,10 @@ def test_multi_node_groups() -> None:
         leader = pod.name.removesuffix("-1") if index % 2 else pod.name
         assert (plan.rank, plan.nnodes, plan.roles) == (index % 2, 2, (pod.owner.removeprefix("glm47-"),))
         assert f"{leader}.{pod.owner}.default:29500" in plan.processes[0].argv
+        # They watch each other by the names that the controller gives.
+        assert plan.job is not None
+        other = leader if index % 2 else f"{leader}-1"
+        assert [peer.url for peer in plan.job.peers] == [f"http://{other}.{pod.owner}.default:9480"]
         assert plan.layouts[0].attention_tp == 8
         (claim,) = pod.spec["resourceClaims"]
         assert claim["resourceClaimTemplateName"] == domain["channel"]["resourceClaimTemplate"]["name"]

@@ -232,10 +232,14 @@ def test_multi_node_group(kubernetes: Kubernetes, images: dict[str, str]) -> Non
         assert "rank 1 of 2" in follower.exec("glm47-runner", "plan").stdout
         follower.exec("pkill", "-KILL", "sleep")
         made.until(lambda: follower.ended, "the follower ends")
+        assert follower.ended[-1].code == 137
+        made.until(lambda: leader.ended, "the leader ends with it")
+        assert leader.ended[-1].code == 76
+        lost = "prefill worker rank 1 on glm47-prefill-0-1"
+        made.until(lambda: lost in leader.message, "it names the rank")
         # RecreateGroupOnPodRestart.
         for pod in (leader, follower):
             pod.delete()
-        assert leader.until_ended().code == 0
         for pod in (leader, follower):
             pod.until_gone()
         made.start_group("glm47-prefill")

@@ -27,6 +27,7 @@ def test_roles_come_in_canonical_order() -> None:
 def test_leaderworkerset_gives_the_rank() -> None:
     found = place(LWS)
     assert (found.kind, found.nnodes, found.node_rank, found.leader_address) == ("lws", 4, 2, "w-0.w")
+    assert found.group == ("w-0.w", "w-0-1.w", "w-0-2.w", "w-0-3.w")
     assert found.name("nnodes") == "LWS_GROUP_SIZE"
     assert found.name("node_rank") == "LWS_WORKER_INDEX"
 

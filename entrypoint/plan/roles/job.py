@@ -1,4 +1,4 @@
-"""What a container plans as one node of a Slurm job: nginx, its peers, the order of stops over all nodes."""
+"""What a container plans as one of several nodes: peers, the order of stops over them; a job's nginx."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostics, problem
-from entrypoint.plan.endpoint import ANY
+from entrypoint.plan.endpoint import ANY, Endpoint
 from entrypoint.plan.roles.endpoints import health
 from entrypoint.plan.stop_budget import HOLD_MARGIN, shares
 from entrypoint.plan.types import JobPlan, Peer, PlannedFile
@@ -28,10 +28,13 @@ def nginx(ctx: Context) -> tuple[Part, PlannedFile] | None:
 def job(
     ctx: Context, processes: tuple[str, ...], files: tuple[PlannedFile, ...]
 ) -> tuple[JobPlan | None, Diagnostics]:
-    """The job's part of the plan, around `processes` and the `files` they read. None outside of Slurm."""
+    """The plan's part for other nodes, around `processes` and the `files` they read.
+
+    None where nothing says who they are.
+    """
     found, s = ctx.placement.job, ctx.settings
     if found is None:
-        return None, ()
+        return _group(ctx) if len(ctx.placement.group) > 1 and ctx.worker_roles else (None, ())
     from entrypoint.node import slurm
 
     node, topology = found.node, found.topology
@@ -45,13 +48,7 @@ def job(
         return Peer(other.name, other.label, url, watch)
 
     own = health(s)
-    about: Diagnostics = ()
-    if own.only_here and (watched or asked):
-        why = (
-            f"cannot use GLM47_HEALTH_HOST: {own.host}: the runners of the job's other nodes ask this one "
-            "there, and so it does them: use 0.0.0.0"
-        )
-        about = (problem(why),)
+    about = _can_be_asked(own) if watched or asked else ()
     if node.rank > 0:
         # As long as its leader, which may wait for frontends and drain after them.
         hold = ctx.stop.drain("worker")
@@ -75,3 +72,39 @@ def job(
         files=files,
     )
     return made, about
+
+
+def _can_be_asked(own: Endpoint) -> Diagnostics:
+    if not own.only_here:
+        return ()
+    why = (
+        f"cannot use GLM47_HEALTH_HOST: {own.host}: the runners of the job's other nodes ask this one "
+        "there, and so it does them: use 0.0.0.0"
+    )
+    return (problem(why),)
+
+
+def _group(ctx: Context) -> tuple[JobPlan, Diagnostics]:
+    """A worker's ranks that a controller started together: a leader and its followers watch each other."""
+    place, own = ctx.placement, health(ctx.settings)
+    (role,) = ctx.worker_roles
+    names = [address.partition(".")[0] for address in place.group]
+
+    def peer(rank: int) -> Peer:
+        url = replace(own, host=ANY).url_from_outside(place.group[rank])
+        return Peer(names[rank], f"{role} worker rank {rank}", url)
+
+    leader = place.node_rank == 0
+    made = JobPlan(
+        number=None,
+        node=names[place.node_rank],
+        what=f"{role} worker rank {place.node_rank}",
+        head=False,
+        api_url=None,
+        peers=tuple(map(peer, range(1, len(names)))) if leader else (peer(0),),
+        peer_timeout=ctx.settings.start_timeout,
+        stops_after={} if leader else {role: ((names[0], role),)},
+        stop_hold=ctx.stop.drain("worker") + HOLD_MARGIN,
+        log_names={},
+    )
+    return made, _can_be_asked(own)

@@ -143,9 +143,10 @@ def _drain(ctx: Context, metrics: str) -> Drain | None:
 def _leader_hold(ctx: Context) -> float:
     """Seconds that a follower goes on: all the time that its leader may drain.
 
-    In a Slurm job it learns of its leader's end, and this only begins there.
+    Where runners ask each other it learns of its leader's end, and this only begins there.
     """
-    return JOB_LEADER_HOLD if ctx.placement.job is not None else ctx.stop.drain("worker")
+    place = ctx.placement
+    return JOB_LEADER_HOLD if place.job is not None or place.group else ctx.stop.drain("worker")
 
 
 def _withdrawal(ctx: Context) -> Withdrawal | None:

@@ -20,6 +20,8 @@ REFUSED_AFTER = 5.0
 """How long a peer may refuse connections, once it has answered: a runner never closes its endpoint."""
 SILENT_AFTER = 10.0
 """How long it may be out of reach: networks have hiccups."""
+HELD = "held"
+"""State of a runner whose start was refused and that stays to say so (`status.held`)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class PeerWatch:
             patience = REFUSED_AFTER if answer.refused else SILENT_AFTER
             if seen.peer.watched and seen.answered and now - since >= patience:
                 return self._lost(seen, f"its runner does not answer any more ({answer.why})")
+            return None
+        if answer.status.get("state") == HELD:
+            # It waits for other settings, and does not come up without them.
+            seen.why = f"its start is refused: {answer.status.get('reason')}"
             return None
         seen.answered, seen.failing_since, seen.why = True, None, ""
         for process in answer.status.get("processes", ()):

@@ -58,8 +58,9 @@ class JobFiles:
                 continue
             shown, written = seen, time.monotonic()
             self._write_status(status)
-            if status["ready"] and self._directory is not None and self._plan.job is not None:
-                write(self._directory / "url", self._plan.job.api_url + "\n")
+            job = self._plan.job
+            if status["ready"] and self._directory is not None and job is not None and job.api_url:
+                write(self._directory / "url", job.api_url + "\n")
 
     def _write_status(self, status: Mapping[str, Any]) -> None:
         assert self._directory is not None

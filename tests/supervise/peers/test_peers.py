@@ -10,7 +10,7 @@ import pytest
 from entrypoint.plan.types import JobPlan, Peer
 from entrypoint.supervise.lifecycle.actions import Action, Signal
 from entrypoint.supervise.lifecycle.director import Director
-from entrypoint.supervise.lifecycle.peer_watch import REFUSED_AFTER, SILENT_AFTER, Answer, PeerWatch
+from entrypoint.supervise.lifecycle.peer_watch import HELD, REFUSED_AFTER, SILENT_AFTER, Answer, PeerWatch
 from entrypoint.supervise.lifecycle.verdicts import Verdict
 from tests.support.plans import plan, process
 
@@ -68,6 +68,16 @@ def test_a_peer_that_refuses_connections_is_lost_after_a_while() -> None:
     assert verdict.reason == (
         "lost decode worker 0 rank 1 on n1: its runner does not answer any more (connection refused)"
     ).replace("rank 1", "rank 0")
+
+
+def test_a_peer_whose_start_is_refused_never_comes_up_and_is_no_lost_one() -> None:
+    watch = PeerWatch(job(LEADER), 0.0)
+    held = up(state=HELD, reason="cannot use GLM47_PREFILL_TP: none: give a number")
+    assert feed(watch, *((float(t), held) for t in range(60))) == []
+    assert "its start is refused: cannot use GLM47_PREFILL_TP" in watch.missing()[0]
+    verdict = watch.overdue(60.0)
+    assert verdict is not None
+    assert (verdict.code, "GLM47_PREFILL_TP: none" in verdict.reason) == (75, True)
 
 
 def test_a_hiccup_of_the_network_is_forgiven() -> None:
