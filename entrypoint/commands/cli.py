@@ -15,8 +15,8 @@ from entrypoint import __version__
 from entrypoint.errors import RunnerError
 
 COMMANDS = (
-    "run", "plan", "check", "probe", "status", "patch", "model", "flashinfer", "smoke", "bench", "topology",
-    "demo",
+    "run", "plan", "check", "probe", "status", "diagnose", "patch", "model", "flashinfer", "smoke", "bench",
+    "topology", "demo",
 )  # fmt: skip
 """Every first word that is ours; the entrypoint execs any other one unchanged."""
 
@@ -31,6 +31,7 @@ class Group(click.Group):
 
     late: ClassVar[dict[str, str]] = {
         "bench": "entrypoint.commands.bench.command:bench_group",
+        "diagnose": "entrypoint.commands.diagnose.command:diagnose_command",
         "flashinfer": "entrypoint.commands.flashinfer:flashinfer_group",
         "patch": "entrypoint.commands.patch:patch_group",
         "smoke": "entrypoint.commands.smoke.command:smoke_command",

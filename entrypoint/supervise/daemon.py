@@ -30,6 +30,7 @@ from entrypoint.supervise.mailbox import Event, Mailbox
 from entrypoint.supervise.output.forwarding import Output
 from entrypoint.supervise.probes.prober import Answer, Prober
 from entrypoint.supervise.status import report
+from entrypoint.supervise.status.history import History
 from entrypoint.supervise.supervisord.control import ControlSocket
 from entrypoint.supervise.supervisord.views import Controlled
 from entrypoint.supervise.waiting import Waiting
@@ -93,6 +94,7 @@ class Daemon:
         ).carry_out
         self._signals: deque[int] = deque()
         self.snapshot: dict[str, Any] = {}
+        self._history = History(self.output.record)
 
     def turned(self) -> float:
         """Seconds since the loop last turned. Safe from any thread."""
@@ -175,6 +177,7 @@ class Daemon:
             self.output.show(self._on_ready(self.plan))
             self._on_ready = None
         self.snapshot = report.status(self.director, now, self.watcher.extra(), self.prober.asked())
+        self._history.turn(self.snapshot)
 
     def _deliver(self, now: float) -> None:
         while self.mailbox.events:

@@ -6,6 +6,7 @@ python -m tests.support.run_plan --each FILE  one forked runner per plan of a pi
 
 TEST_LOOKS=FILE: the lookout for dead processes looks a hundred times a second, and each look adds a
 byte to FILE: `.`, or `!` when it found one.
+TEST_CLOCK=SECONDS: this runner's clock is ahead by so much.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import json
 import os
 import pickle
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+if "TEST_CLOCK" in os.environ:  # before anything keeps the function
+    time.time = (lambda now, ahead: lambda: now() + ahead)(time.time, float(os.environ["TEST_CLOCK"]))
 
 from entrypoint import run
 from entrypoint.load import Loaded

@@ -4,16 +4,47 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from entrypoint.supervise.failures.lines import Level, LogLine, read_lines
 from entrypoint.supervise.failures.records import KNOWN_FAILURES
 from entrypoint.supervise.failures.signature import KnownFailure
 from entrypoint.supervise.failures.tracebacks import Raised, last_sign_of_work, last_words
 
-__all__ = ["KNOWN_FAILURES", "KnownFailure", "failure_hint", "lost_rank"]
+__all__ = [
+    "KNOWN_FAILURES",
+    "Explanation",
+    "KnownFailure",
+    "explain",
+    "failure_hint",
+    "lost_rank",
+    "lost_rank_of",
+]
 
 QUOTED = 300
 """Characters of an exception that are quoted."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the lines of a process say of its end."""
+
+    known: KnownFailure | None
+    """What is known about it; None: nothing is."""
+    sure: bool
+    """The exception that ended it says so; else only another line does."""
+    raised: Raised | None
+    """The exception that ended it."""
+    at: int
+    """Number of the line, of those that were read, that tells it."""
+
+    def __str__(self) -> str:
+        quote = f"its last exception: {_quote(self.raised)}" if self.raised else ""
+        if self.known is None:
+            return quote
+        if self.sure:
+            return str(self.known)
+        return f"perhaps {self.known}{'; ' if quote else ''}{quote}"
 
 
 def failure_hint(lines: Iterable[str]) -> str | None:
@@ -22,18 +53,22 @@ def failure_hint(lines: Iterable[str]) -> str | None:
     Known for sure is only what the exception that ended it says. What other lines say is introduced by
     "perhaps", and the exception is quoted beside it; where nothing is known, it is quoted alone.
     """
-    log = [*read_lines(lines)]
+    found = explain([*read_lines(lines)])
+    return None if found is None else str(found)
+
+
+def explain(log: Sequence[LogLine]) -> Explanation | None:
+    """The same with its parts."""
     ended_by = last_words(log)
     known = _known_exception(ended_by)
-    if known is not None and not known.vague:
-        return str(known)
+    if known is not None and ended_by is not None and not known.vague:
+        return Explanation(known, True, ended_by, ended_by.at)
     beside = _known_line(log)
-    if beside is not None and (known is None or not beside.vague):
-        quote = f"; its last exception: {_quote(ended_by)}" if ended_by else ""
-        return f"perhaps {beside}{quote}"
-    if known is not None:
-        return str(known)
-    return f"its last exception: {_quote(ended_by)}" if ended_by else None
+    if beside is not None and (known is None or not beside[0].vague):
+        return Explanation(beside[0], False, ended_by, beside[1])
+    if ended_by is None:
+        return None
+    return Explanation(known, known is not None, ended_by, ended_by.at)
 
 
 def _known_exception(raised: Raised | None) -> KnownFailure | None:
@@ -47,10 +82,14 @@ def _known_exception(raised: Raised | None) -> KnownFailure | None:
     return None
 
 
-def _known_line(log: Sequence[LogLine]) -> KnownFailure | None:
-    """The record of what other lines say since the engine last worked."""
-    since = [line for line in log[last_sign_of_work(log) + 1 :] if line.exception is None]
-    return next((known for known in KNOWN_FAILURES if any(map(known.signature.matches, since))), None)
+def _known_line(log: Sequence[LogLine]) -> tuple[KnownFailure, int] | None:
+    """The record of what other lines say since the engine last worked, and the first such line's number."""
+    first = last_sign_of_work(log) + 1
+    since = [(n, line) for n, line in enumerate(log[first:], first) if line.exception is None]
+    for known in KNOWN_FAILURES:
+        if (at := next((n for n, line in since if known.signature.matches(line)), None)) is not None:
+            return known, at
+    return None
 
 
 def _quote(raised: Raised) -> str:
@@ -69,7 +108,11 @@ _LOST_RANK = re.compile(
 
 def lost_rank(lines: Iterable[str]) -> str | None:
     """The address of the first rank whose loss the end of a log shows; None when it shows none."""
-    log = [*read_lines(lines)]
+    return lost_rank_of([*read_lines(lines)])
+
+
+def lost_rank_of(log: Sequence[LogLine]) -> str | None:
+    """The same of lines that have been read."""
     ended_by = last_words(log)
     if ended_by is not None and not ended_by.follows:
         return None  # it has a cause of its own

@@ -149,8 +149,13 @@ def read_lines(lines: Iterable[str]) -> Iterator[LogLine]:
 
     A message of several lines within one JSON record comes as so many lines.
     """
+    return (line for _, line in numbered_lines(lines))
+
+
+def numbered_lines(lines: Iterable[str]) -> Iterator[tuple[int, LogLine]]:
+    """The same, each with the number that it has among `lines`."""
     repeating = False
-    for raw in lines:
+    for number, raw in enumerate(lines):
         line = read_line(raw)
         if line.headed:
             # A request that goes on in the next lines ends within none of its brackets and quotes.
@@ -159,7 +164,9 @@ def read_lines(lines: Iterable[str]) -> Iterator[LogLine]:
             continue
         first, *more = line.text.split("\n")
         if not more:
-            yield line
+            yield number, line
             continue
-        yield LogLine(first, f"{line.whole.split(first, 1)[0]}{first}", line.level, line.writer, True)
-        yield from map(read_line, more)
+        head = f"{line.whole.split(first, 1)[0]}{first}"
+        yield number, LogLine(first, head, line.level, line.writer, True)
+        for each in more:
+            yield number, read_line(each)

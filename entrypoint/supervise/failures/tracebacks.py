@@ -19,6 +19,8 @@ _NATIVE = re.compile(
     r"|thread '.*' .*(?P<panic>panicked at .*)"
 )
 """C++'s terminate, the interpreter's own, Rust's panic."""
+_OF_NCCL = re.compile(r"nccl\w+Error: ")
+"""The second line of the message of PyTorch's DistBackendError; the reason follows it."""
 _ASKED = re.compile(r"(?:\w+\.)*(?:KeyboardInterrupt|SystemExit|CancelledError|GeneratorExit)\b")
 _WORKS = re.compile(
     r"\b(?:Prefill|Decode) batch\b|Successfully registered (?:LLM|model)|Model registration succeeded"
@@ -108,6 +110,8 @@ class _Reader:
         elif _CHAIN.match(text):
             self._chain = self.found[-1:]
             self._more = 0
+        elif self._more and _OF_NCCL.match(text):
+            self.found[-1].what += f"\n{text}"
         elif line.exception is not None or (self._open and _LAST.match(text)):
             self._add(number, line.exception or text, self._fatal and self._open)
         elif not text.strip():

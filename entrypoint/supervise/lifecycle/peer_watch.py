@@ -25,6 +25,20 @@ HELD = "held"
 
 
 @dataclass(frozen=True)
+class Clock:
+    """How far another machine's clock is ahead of ours, by one question."""
+
+    offset: float
+    """Seconds; negative: it is behind."""
+    round_trip: float
+    """Seconds that the question took: the offset is wrong by half of it at most."""
+
+
+CLOCK_AGE = 60.0
+"""Seconds after which a worse comparison of clocks replaces a better one: they are corrected meanwhile."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """What asking one peer gave: its status, or why there is none."""
 
@@ -32,6 +46,7 @@ class Answer:
     status: Mapping[str, Any] | None = None
     refused: bool = False
     why: str = ""
+    clock: Clock | None = None
 
 
 @dataclass
@@ -40,6 +55,10 @@ class _Seen:
     answered: bool = False
     failing_since: float | None = None
     why: str = "has not answered yet"
+    clock: Clock | None = None
+    clock_at: float = 0.0
+    doing: Mapping[str, Any] = field(default_factory=dict)
+    """Its last status."""
 
 
 @dataclass
@@ -71,6 +90,13 @@ class PeerWatch:
             seen.why = f"its start is refused: {answer.status.get('reason')}"
             return None
         seen.answered, seen.failing_since, seen.why = True, None, ""
+        seen.doing = answer.status
+        if answer.clock is not None and (
+            seen.clock is None
+            or answer.clock.round_trip <= seen.clock.round_trip
+            or now - seen.clock_at > CLOCK_AGE
+        ):
+            seen.clock, seen.clock_at = answer.clock, now
         for process in answer.status.get("processes", ()):
             if process.get("state") == State.ENDED.value:
                 self._ended.add((answer.peer, str(process.get("name"))))
@@ -110,6 +136,10 @@ class PeerWatch:
             for seen in self._seen.values()
             if seen.peer.watched and not seen.answered
         ]
+
+    def clocks(self) -> dict[str, Clock]:
+        """The clocks of the peers that have told, by node."""
+        return {name: seen.clock for name, seen in self._seen.items() if seen.clock is not None}
 
     def awaited(self, process: str) -> tuple[tuple[str, str], ...]:
         """What on peers must still end before `process` here is stopped."""

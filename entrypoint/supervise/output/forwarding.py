@@ -15,23 +15,23 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 from types import MappingProxyType
 
 from entrypoint.plan.own_questions import without_own
-from entrypoint.supervise.output.lines import Block, Formatter, LineSplitter, strip_escapes
-from entrypoint.supervise.output.log_files import open_logs
+from entrypoint.supervise.output.lines import Block, Formatter, LineSplitter, stamp, strip_escapes
+from entrypoint.supervise.output.log_files import EVENTS, RUNNER, open_logs
 from entrypoint.supervise.output.losses import Loss
 from entrypoint.supervise.output.sink import QUEUE_BYTES, RETRY_AFTER, STALL_AFTER, Sink
 
 F_SETPIPE_SZ = 1031
 """Linux; the fcntl module has it from Python 3.10 on only when built against new headers."""
-RUNNER = "runner"
-"""The name that our own lines carry."""
 READ_SIZE = 64 << 10
 """Bytes of one read. More is slower: the C library gives buffers of 128 KiB back to the kernel each time."""
 IDLE_AFTER = 1.0
@@ -75,7 +75,8 @@ class Output:
         self.plain = Formatter(log_format, width=width)
         tty = _is_tty(stdout)
         self.formatter = Formatter(log_format, width=width, colours=True) if tty else self.plain
-        opened = open_logs(log_dir, [*self.names, RUNNER], log_names) if log_dir is not None else {}
+        names = [*self.names, RUNNER, EVENTS]
+        opened = open_logs(log_dir, names, log_names) if log_dir is not None else {}
 
         def own_line(text: str) -> bytes:
             return self.plain.format(RUNNER, _own_block(text), self.clock())
@@ -94,6 +95,10 @@ class Output:
 
         self.stdout = sink(stdout, "our standard output", self._say_in_file)
         self.files = {name: sink(fd, path, self._say_on_stdout) for name, (path, fd) in opened.items()}
+        self._history = self.files.pop(EVENTS, None)
+        # Files are appended to: where this run begins in each.
+        begins = {Path(path).name: os.fstat(fd).st_size for path, fd in opened.values()}
+        self.record({"begins": begins})
 
     def child(self, name: str, fd: int, on_lines: Callable[[list[str]], None] | None = None) -> ChildOutput:
         """The reader of process `name`, whose pipe's non-blocking read end is `fd`."""
@@ -103,6 +108,16 @@ class Output:
         """One line of our own, or several when `text` has newlines. Thread-safe, never blocks."""
         self._say_on_stdout(text)
         self._say_in_file(text)
+        self.record({"line": text})
+
+    def record(self, event: Mapping[str, object]) -> None:
+        """Leave `event`, with the time, in the file of events; nothing where there is no log directory.
+
+        Thread-safe, never blocks.
+        """
+        if self._history is not None:
+            line = json.dumps({"ts": stamp(self.clock()), **event}, ensure_ascii=False)
+            self._history.say(line.encode("utf-8", "replace") + b"\n", RUNNER)
 
     def show(self, text: str) -> None:
         """Several lines to be copied by a person: without a prefix, except where lines are JSON objects."""
@@ -145,8 +160,9 @@ class Output:
     def close(self, deadline: float) -> bool:
         """Write what is queued until `deadline` (monotonic seconds); True when nothing was left."""
         # Files first: their last problems still reach the standard output.
-        done = [sink.close(deadline) for sink in (*self.files.values(), self.stdout)]
-        for file, finished in zip(self.files.values(), done, strict=False):
+        files = [*self.files.values(), *([self._history] if self._history is not None else [])]
+        done = [sink.close(deadline) for sink in (*files, self.stdout)]
+        for file, finished in zip(files, done, strict=False):
             if finished:
                 os.close(file.fd)
         return all(done)

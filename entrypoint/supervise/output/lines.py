@@ -35,6 +35,11 @@ class Block(NamedTuple):
     """The line goes on in the next piece."""
 
 
+def stamp(when: float) -> str:
+    """Unix time in seconds as ``2026-11-25T14:04:24.513Z``."""
+    return datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
 def strip_escapes(data: bytes) -> bytes:
     """`data` without ANSI escape sequences."""
     return _ESCAPE.sub(b"", data) if b"\x1b" in data else data
@@ -222,8 +227,7 @@ class Formatter:
         return _COLOURED_LINE.sub(rb"\1" + b"\x1b[0m\n", _MOVING_ESCAPE.sub(b"", data))
 
     def _json(self, name: str, block: Block, data: bytes, when: float) -> bytes:
-        stamp = datetime.fromtimestamp(when, timezone.utc).isoformat(timespec="milliseconds")
-        head = f'{{"ts": "{stamp[:-6]}Z", "process": {_quote(name)}, "line": '
+        head = f'{{"ts": "{stamp(when)}", "process": {_quote(name)}, "line": '
         tail = ', "partial": true}\n' if block.unfinished else "}\n"
         lines = data[:-1].decode("utf-8", "replace").split("\n")
         return (head + (tail + head).join(map(_quote, lines)) + tail).encode()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from entrypoint.plan.types import Peer
-from entrypoint.supervise.lifecycle.peer_watch import Answer
+from entrypoint.supervise.lifecycle.peer_watch import Answer, Clock
 
 INTERVAL = 1.0
 """Seconds between two questions to a peer."""
@@ -82,6 +83,7 @@ def ask(peer: Peer, timeout: float = TIMEOUT) -> Answer:
     """Ask a peer's health endpoint for its status once."""
     from entrypoint.supervise.status.client import get
 
+    began, asked_at = time.monotonic(), time.time()
     try:
         code, status = get(peer.url, "/status", timeout)
     except ConnectionRefusedError:
@@ -90,4 +92,10 @@ def ask(peer: Peer, timeout: float = TIMEOUT) -> Answer:
         return Answer(peer.name, why=error.strerror or str(error) or type(error).__name__)
     if code != 200 or "state" not in status:
         return Answer(peer.name, why=f"its health port answers {code} and no status")
-    return Answer(peer.name, status)
+    return Answer(peer.name, status, clock=_clock(status, asked_at, time.monotonic() - began))
+
+
+def _clock(status: Mapping[str, Any], asked_at: float, round_trip: float) -> Clock | None:
+    """What the time in a peer's answer says of its clock: it was taken about half way."""
+    told = status.get("time")
+    return Clock(told - asked_at - round_trip / 2, round_trip) if isinstance(told, int | float) else None

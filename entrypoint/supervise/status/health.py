@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -70,7 +71,7 @@ def _serve(listener: socket.socket, views: Views) -> None:
                 body, kind = metrics.page(views.status(), views.turned(), self.headers.get("Accept", ""))
                 return self._send(200, body, kind)
             if path == "/status":
-                return self._json(200, views.status())
+                return self._json(200, {**views.status(), "time": time.time()})
             if path == "/plan":
                 return self._json(200, views.plan())
             if path == "/livez":

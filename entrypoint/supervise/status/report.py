@@ -43,9 +43,16 @@ def status(
         "gates": [
             {"name": g.spec.name, "ready": g.open, "why": g.why or None} for g in director.gates.values()
         ],
+        "clocks": _clocks(director),
         "probes": probes,
         "warnings": list(plan.warnings),
     }
+
+
+def _clocks(director: Director) -> dict[str, dict[str, float]]:
+    """How far the peers' clocks are ahead of ours, and how long asking took: seconds, by node."""
+    found = director.watch.clocks() if director.watch is not None else {}
+    return {n: {"offset": round(c.offset, 4), "round_trip": round(c.round_trip, 4)} for n, c in found.items()}
 
 
 def overall(director: Director) -> str:

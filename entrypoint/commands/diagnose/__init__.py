@@ -1,0 +1,1 @@
+"""`diagnose`: the first cause of a failed deployment, from its logs or from its runners."""
