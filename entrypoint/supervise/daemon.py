@@ -11,6 +11,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.errors import ExitCode
@@ -252,7 +253,8 @@ class Daemon:
             self.hangs.forget(name)
             if code and (taken := ports.taken_from(e for e in self.plan.ports if e.process == name)):
                 self._carry_out(self.director.fail(ExitCode.CONFIG, taken, now))
-            self._carry_out(self.director.exited(name, code, now, self.watcher.clues(name)))
+            clues = replace(self.watcher.clues(name), dead=self.lookout.suspect(name))
+            self._carry_out(self.director.exited(name, code, now, clues))
 
     def _finish(self) -> None:
         """Nothing is left but what other threads still have to do and say."""

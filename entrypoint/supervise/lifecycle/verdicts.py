@@ -19,6 +19,26 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Dead:
+    """A vital process of a supervised one that is dead."""
+
+    title: str
+    pid: int
+    code: int | None
+    """Its exit code, 128+n for signal n; None: it was reaped before we looked."""
+
+    @property
+    def how(self) -> str:
+        """`sglang::detokenizer (pid 12) was dead before: killed by SIGKILL (137)`."""
+        return f"{self.title} (pid {self.pid}) was dead before: {self.end}"
+
+    @property
+    def end(self) -> str:
+        """How it ended, in words."""
+        return "how it ended is not known" if self.code is None else describe_code(self.code)
+
+
+@dataclass(frozen=True)
 class Clues:
     """What the last lines of a process's log say of its end."""
 
@@ -28,6 +48,8 @@ class Clues:
     """Address of another rank of the same worker whose connection broke."""
     ending: Ending = Ending.UNKNOWN
     """Why it killed itself, if it says so."""
+    dead: Dead | None = None
+    """A vital process of its own that was dead before it ended."""
 
 
 NO_CLUES = Clues()
@@ -37,30 +59,21 @@ def lost(name: str, code: int, clues: Clues = NO_CLUES) -> Verdict:
     """The end that a critical process causes by leaving with `code` unasked."""
     if clues.lost_rank is not None:
         return _rank_lost(name, clues.lost_rank, f"{name} ended because of that: {describe_code(code)}")
-    hint = clues.hint
+    why = clues.hint
+    if clues.dead is not None:
+        why = f": its process {clues.dead.how}{why}"
     if code == 0:
-        return Verdict(ExitCode.FAILURE, f"{name} left with 0 although nobody had asked it to{hint}")
-    return Verdict(code, f"{name} ended: {describe_code(code)}{hint}")
-
-
-@dataclass(frozen=True)
-class Dead:
-    """A vital process of a supervised one that is dead while that one goes on."""
-
-    title: str
-    pid: int
-    code: int | None
-    """Its exit code, 128+n for signal n; None: it was reaped before we looked."""
+        return Verdict(ExitCode.FAILURE, f"{name} left with 0 although nobody had asked it to{why}")
+    return Verdict(code, f"{name} ended: {describe_code(code)}{why}")
 
 
 def broken(name: str, dead: Dead, clues: Clues = NO_CLUES) -> Verdict:
     """The end that a critical process causes by going on without a vital process of its own."""
-    how = "how it ended is not known" if dead.code is None else describe_code(dead.code)
     what = f"{dead.title} (pid {dead.pid})"
     # One that a signal ended is a cause of its own; one that left follows from what it met.
     if clues.lost_rank is not None and (dead.code or 0) < 128:
-        return _rank_lost(name, clues.lost_rank, f"its process {what} ended because of that: {how}")
-    reason = f"{name} cannot go on: its process {what} is dead: {how}{clues.hint}"
+        return _rank_lost(name, clues.lost_rank, f"its process {what} ended because of that: {dead.end}")
+    reason = f"{name} cannot go on: its process {what} is dead: {dead.end}{clues.hint}"
     return Verdict(dead.code or ExitCode.FAILURE, reason)
 
 

@@ -24,6 +24,9 @@ INTERVAL = 2.0
 LOOKS = 6
 """Looks in a row that must find a process dead. An engine that notices by itself ends within 6 s: its own
 end tells more. Looks instead of seconds: a container that was paused has not had its time."""
+SUSPECTS = 2
+"""Looks after which it explains its engine's own end, of which the log does not say why: an engine that kills
+itself kills the others first, in less time than there is between two looks."""
 SURE, ALL = 5, 30
 """Once the engine is ready, so many first looks and every so manyth later one are for new processes too; the
 others only for known ones."""
@@ -79,13 +82,17 @@ class Tree:
         return [p for p, stat in stats if stat is not None and stat.started == p.started and not stat.dead]
 
     def dead(self) -> Dead | None:
-        """The vital process that was found dead often enough, the one with the most telling end first."""
+        """Look once more: the vital process that was found dead often enough."""
         main = process_tree.read_stat(self.pid)
         if main is None or main.dead:
             return None  # that end is the runner's to see
         for process in self._known.values():
             self._look(process)
-        found = [p for p in self._known.values() if p.looks >= self.looks]
+        return self.missed(self.looks)
+
+    def missed(self, looks: int) -> Dead | None:
+        """A vital process that the last `looks` looks found dead, the one with the most telling end first."""
+        found = [p for p in [*self._known.values()] if p.looks >= looks]
         found.sort(key=lambda p: (not p.code, p.code is None))
         return Dead(found[0].title, found[0].pid, found[0].code) if found else None
 
@@ -110,12 +117,19 @@ class Lookout(Lookouts):
     def __init__(self, report: Callable[[str, int, Dead], None]) -> None:
         super().__init__()
         self._report = report
+        self._trees: dict[str, Tree] = {}
+
+    def suspect(self, name: str) -> Dead | None:
+        """The vital process that was dead before `name` ended, if one was."""
+        tree = self._trees.get(name)
+        return tree.missed(SUSPECTS) if tree is not None else None
 
     def watch(
         self, name: str, pid: int, vital: tuple[str, ...], life: int, settled: Callable[[], bool]
     ) -> None:
         """Watch process `name`; `settled` tells whether it has started all that it needs."""
-        self.start(name, f"vital-{name}", self._run, name, Tree(pid, vital), life, settled)
+        tree = self._trees[name] = Tree(pid, vital)
+        self.start(name, f"vital-{name}", self._run, name, tree, life, settled)
 
     def _run(
         self, name: str, below: Tree, life: int, settled: Callable[[], bool], end: threading.Event

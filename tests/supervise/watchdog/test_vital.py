@@ -23,10 +23,10 @@ from entrypoint.supervise.lifecycle.actions import Action, Signal, Spawn
 from entrypoint.supervise.lifecycle.actions import Drain as StartDrain
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.states import State
-from entrypoint.supervise.lifecycle.verdicts import Clues, Dead
+from entrypoint.supervise.lifecycle.verdicts import Clues, Dead, Verdict, lost
 from entrypoint.supervise.status import report
 from entrypoint.supervise.watchdog import vital
-from entrypoint.supervise.watchdog.vital import LOOKS, Tree
+from entrypoint.supervise.watchdog.vital import LOOKS, SUSPECTS, Tree
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, alive, free_port, until
 from tests.support.stack import free_ports, run
@@ -86,6 +86,28 @@ def test_each_of_an_engines_own_processes_is_missed_and_named(
     assert standin.looks() == [None] * LOOKS
     standin.kill(title)
     assert standin.looks() == [None] * (LOOKS - 1) + [Dead(title, standin.pids[title], 137)]
+
+
+def test_two_looks_explain_its_engines_own_end(engine: Callable[..., Engine]) -> None:
+    """SGLang 0.5.23 kills itself 6 s after a process of its own was killed, and does not say why."""
+    standin = engine(*WHOLE)
+    standin.looks(1)
+    standin.kill(DETOKENIZER)
+    standin.looks(1)
+    assert standin.tree.missed(SUSPECTS) is None
+    standin.looks(1)
+    assert standin.tree.missed(SUSPECTS) == Dead(DETOKENIZER, standin.pids[DETOKENIZER], 137)
+
+
+def test_the_reason_of_an_end_names_the_process_that_was_dead_before() -> None:
+    dead = Dead(DETOKENIZER, 12, 137)
+    assert lost("decode", 137, Clues(dead=dead)) == Verdict(
+        137,
+        "decode ended: killed by SIGKILL (137): its process sglang::detokenizer (pid 12) was dead before: "
+        "killed by SIGKILL (137)",
+    )
+    hinted = lost("decode", 137, Clues(" (CUDA out of memory)", dead=Dead(SCHEDULER, 12, None)))
+    assert hinted.reason.endswith("was dead before: how it ended is not known (CUDA out of memory)")
 
 
 @pytest.mark.parametrize(
