@@ -207,6 +207,7 @@ class Cluster:
         o: Object = json.loads(json.dumps(given))
         if o["kind"] == "PodDisruptionBudget":
             o["apiVersion"] = "policy/v1beta1"
+            del o["spec"]["unhealthyPodEvictionPolicy"]  # since 1.26
         templates = [template for _, template in manifests.templates([o])]
         if o["kind"] in ("Job", "Pod"):
             templates.append(o["spec"].get("template", o))

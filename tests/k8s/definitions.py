@@ -106,7 +106,7 @@ def _packaged() -> dict[tuple[str, str], Schema]:
         (kind, "monitoring.coreos.com/v1"): _whole(
             strict(_without_null(getattr(models, kind).model_json_schema(by_alias=True)))
         )
-        for kind in ("ServiceMonitor", "PrometheusRule")
+        for kind in ("ServiceMonitor", "PodMonitor", "PrometheusRule")
     }
 
 

@@ -22,7 +22,7 @@ ENDPOINT = ("spec", "endpoints", 0)
 ALERT = ("spec", "groups", 0, "rules", 0)
 DECODE = ("spec", "services", "Decode")
 LWS, DOMAIN, GRAPH = "LeaderWorkerSet", "ComputeDomain", "DynamoGraphDeployment"
-MONITOR, RULE = "ServiceMonitor", "PrometheusRule"
+MONITOR, PODS, RULE = "ServiceMonitor", "PodMonitor", "PrometheusRule"
 
 WRONG = [
     (LWS, ("metadata", "lables"), {}, "lables"),
@@ -47,6 +47,9 @@ WRONG = [
     (MONITOR, (*ENDPOINT, "port"), 9480, "9480"),
     (MONITOR, (*ENDPOINT, "interval"), "15 s", "15 s"),
     (MONITOR, (*ENDPOINT, "path"), None, "None"),
+    (PODS, ("spec", "selector"), ABSENT, "selector"),
+    (PODS, ("spec", "endpoints"), [], "endpoints"),
+    (PODS, ("spec", "podMetricsEndpoints", 0, "port"), 8081, "8081"),
     (RULE, ("spec", "group"), [], "group"),
     (RULE, (*ALERT, "expression"), "up", "expression"),
     (RULE, (*ALERT, "for"), "2 m", "2 m"),
@@ -101,7 +104,7 @@ def test_refuses(
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "value", "complaint"), [w for w in WRONG if w[0] in (MONITOR, RULE)], ids=str
+    ("kind", "path", "value", "complaint"), [w for w in WRONG if w[0] in (MONITOR, PODS, RULE)], ids=str
 )
 def test_published_definition_refuses_by_itself(
     resources: dict[str, Object],
