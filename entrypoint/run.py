@@ -76,6 +76,7 @@ def become(
 def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, int]:
     """The plan, carried out as far as the first process, and the lock of its run directory."""
     from entrypoint.prepare import run_dir
+    from entrypoint.prepare.parser import given
 
     loaded = load()
     try:
@@ -84,9 +85,11 @@ def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, i
         # Before anything of a first runner's in the same directory is touched.
         run_dir.make(loaded.plan.run_dir)
         lock = run_dir.lock(loaded.plan.run_dir, owner)
-        prepare(loaded.plan)
-        plan = with_patched_sources(loaded.plan, loaded.environ)
-        return replace(loaded, plan=with_flashinfer(plan, loaded.environ)), lock
+        with given.asked(loaded.plan, loaded.environ) as questions:
+            prepare(loaded.plan)
+            plan = with_patched_sources(loaded.plan, loaded.environ)
+            plan = with_flashinfer(plan, loaded.environ)
+            return replace(loaded, plan=given.accepted(plan, questions)), lock
     except RunnerError as error:
         error.termination_log = loaded.plan.termination_log
         raise

@@ -6,13 +6,17 @@ Rules for the extra arguments (``GLM47_EXTRA_ARGS`` and its kin), which are spli
   (``--tp``, ``--tp-size`` and ``--tensor-parallel-size`` are one option).
 - ``--no-flag`` removes a planned option that takes no value.
 - Anything else is passed on, after the planned ones.
+
+Lines may be continued and commented as in a pasted command (`settings.pasted`). What the plan alone decides
+is refused by name (`roles.reserved`).
 """
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from entrypoint.settings import pasted
 
 ALIASES: Mapping[str, str] = {
     "--model": "--model-path",
@@ -24,15 +28,25 @@ ALIASES: Mapping[str, str] = {
     "--expert-parallel-size": "--ep-size",
     "--pipeline-parallel-size": "--pp-size",
     "--nccl-init-addr": "--dist-init-addr",
+    "--attention-data-parallel-size": "--attn-dp-size",
+    "--decode-context-parallel-size": "--dcp-size",
+    "--attention-context-parallel-size": "--attn-cp-size",
 }
 """SGLang's other spellings, abbreviations that argparse accepts included."""
 
 
 NO = "--no-"
+DASHES = tuple("\u2010\u2011\u2012\u2013\u2014\u2015\u2212")
+"""What word processors and web pages make of a hyphen: argparse takes such an option for a value."""
 
 
 class ArgumentsError(ValueError):
     """The extra arguments cannot be read; the text says why and what to do."""
+
+
+def canonical(flag: str) -> str:
+    """The one name of a flag that has several."""
+    return ALIASES.get(flag, flag)
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Option:
     @property
     def canonical(self) -> str:
         """The flag's one name."""
-        return ALIASES.get(self.flag, self.flag)
+        return canonical(self.flag)
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,11 @@ class Options:
     def argv(self) -> tuple[str, ...]:
         """As the process gets it."""
         return tuple(word for option in self.items for word in (option.flag, *option.values))
+
+    def settings(self, planned: Mapping[str, str]) -> dict[str, str]:
+        """By flag, the setting that it came from; those of `planned` options are given."""
+        named = {o.flag: o.source or planned.get(o.flag, "") for o in self.items}
+        return {flag: setting for flag, setting in named.items() if setting}
 
     def override(self, extra: Iterable[Option]) -> Options:
         """These options with `extra` winning; raises ArgumentsError."""
@@ -97,14 +116,18 @@ def planned(*words: str | tuple[str, str]) -> Options:
 def parse(text: str, source: str) -> tuple[Option, ...]:
     """The options in `text`, which came from the setting `source`; raises ArgumentsError."""
     try:
-        words = shlex.split(text)
+        words = pasted.words(text)
     except ValueError:
         raise ArgumentsError(
             f"cannot read {source}: {text}: a quote is not closed: close it or escape it with \\"
         ) from None
     found: list[Option] = []
     for word in words:
-        if _is_flag(word):
+        if word[:1] in DASHES:
+            raise ArgumentsError(
+                f"cannot read {source}: {word}: its dash is a typographic one: write - or --"
+            )
+        if is_flag(word):
             flag, equals, value = word.partition("=")
             found.append(Option(flag, (value,) if equals else (), source))
         elif found:
@@ -112,10 +135,12 @@ def parse(text: str, source: str) -> tuple[Option, ...]:
             found.append(Option(last.flag, (*last.values, word), source))
         else:
             raise ArgumentsError(
-                f"cannot read {source}: {word}: it belongs to no option: begin with one (--name value)"
+                f"cannot read {source}: {word}: it belongs to no option: begin with one (--name value), and "
+                "leave the command itself out"
             )
     return tuple(found)
 
 
-def _is_flag(word: str) -> bool:
+def is_flag(word: str) -> bool:
+    """Whether argparse takes `word` for an option: not a number below zero."""
     return len(word) > 1 and word[0] == "-" and not (word[1].isdigit() or word[1] == ".")

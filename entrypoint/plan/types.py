@@ -1,8 +1,7 @@
 """The plan: what one container will do, as frozen data.
 
-Nothing here does I/O and nothing after the plan reads settings. `build.build_plan`
-makes a plan, `text` prints it, `supervise` carries it out, tests compare it with golden files.
-All durations are seconds.
+Nothing here does I/O and nothing after the plan reads settings. `build.build_plan` makes a plan, `text`
+prints it, `supervise` carries it out, tests compare it with golden files. All durations are seconds.
 """
 
 from __future__ import annotations
@@ -104,6 +103,8 @@ class Process:
     """The role that it plays."""
     argv: tuple[str, ...]
     ready: Probe
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """By option of its command line, the setting that a person changes it with."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Variables added to the container's environment."""
     secret_env: frozenset[str] = frozenset()
@@ -140,8 +141,7 @@ class Process:
     hang: HangWatch | None = None
     """How it is seen that it does not get on; None: nobody looks. Only for processes with `vital` ones."""
     unlisted_timeout: float | None = None
-    """Frontend on the file store: restart it when it has not seen this long what is registered there,
-    although every worker of this container is ready."""
+    """Frontend on the file store: restart it when it has not seen so long what ready workers registered."""
 
 
 @dataclass(frozen=True)

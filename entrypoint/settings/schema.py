@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import difflib
 import re
-import shlex
 import unicodedata
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from entrypoint.settings import pasted
 from entrypoint.settings.early import ENV_FILE_VARIABLE
 
 PREFIX = "GLM47_"
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         ),
     )
     extra_args: str = Field(
-        "", description="Further engine arguments, shell-quoted; they override planned ones"
+        "", description="Engine arguments, shell-quoted, on any number of lines; they override planned ones"
     )
     prefill_extra_args: str = Field("", description="The same for prefill workers only")
     decode_extra_args: str = Field("", description="The same for decode workers only")
@@ -324,7 +324,7 @@ class Settings(BaseSettings):
     @classmethod
     def _shell_quoted(cls, value: str) -> str:
         try:
-            shlex.split(value)
+            pasted.words(value)
         except ValueError as error:
             raise ValueError(f"quote it as for a shell ({str(error).lower()})") from None
         return value

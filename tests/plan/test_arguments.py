@@ -54,7 +54,11 @@ def test_the_later_of_two_extra_arguments_is_in_force() -> None:
     ("text", "line"),
     [
         ('--a "b', 'cannot read S: --a "b: a quote is not closed: close it or escape it with \\'),
-        ("a --b", "cannot read S: a: it belongs to no option: begin with one (--name value)"),
+        (
+            "a --b",
+            "cannot read S: a: it belongs to no option: begin with one (--name value), and "
+            "leave the command itself out",
+        ),
         ("--no-host", "cannot use S: --no-host: --host needs a value: give one"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from entrypoint.plan.types import Process
 from tests.plan.deployments import CONTAINERS, HEAD, Container, build
 from tests.plan.sources import dynamo_parser, sglang_parser
+from tests.support.available import available
 
 PINNED = [name for name, c in CONTAINERS.items() if c.facts.engine.dynamo in ("0.8.1", None)]
 EVERYTHING: Mapping[str, Any] = {
@@ -99,12 +100,34 @@ def test_the_engine_reads_extra_arguments_as_the_plan_does() -> None:
     assert sum("mem-fraction" in word for word in argv) == 1
 
 
+LATER = {"--attn-dp-size", "--dcp-size", "--attn-cp-size"}
+"""Options of newer releases."""
+
+
+def test_every_alias_means_the_same_to_the_newest_sglang() -> None:
+    from bench.options import asked
+    from entrypoint.plan.arguments import ALIASES
+
+    names = sorted({flag.removeprefix("--").replace("-", "_") for flag in ALIASES.values()})
+
+    def given(flag: str) -> Mapping[str, Any]:
+        model = [] if flag in ("--model", "--model-path") else ["--model-path", "/model"]
+        words = [*model, flag, "2"]
+        return available(lambda: asked("dynamo.sglang", words, "0.5.23", "1.6.1", names)).values or {}
+
+    for alias, canonical in ALIASES.items():
+        assert given(alias) == given(canonical)
+        assert "2" in map(str, given(alias).values()), alias
+
+
 @pytest.mark.parametrize("version", ["0.5.6.post2", "0.5.9"])
 def test_every_alias_means_the_same_to_sglang(version: str) -> None:
     from entrypoint.plan.arguments import ALIASES
 
     parser = sglang_parser(version)
     for alias, canonical in ALIASES.items():
+        if canonical in LATER:
+            continue
         value = "n:1" if canonical == "--dist-init-addr" else "2"
         model: list[str] = [] if canonical == "--model-path" else ["--model-path", "/model"]
         given = [vars(parser.parse_args([*model, flag, value])) for flag in (alias, canonical)]

@@ -196,7 +196,8 @@ REFUSED: dict[str, tuple[Container, str]] = {
     ),
     "an argument of no option": (
         Container({**DECODE, "extra_args": "4 --tp"}),
-        "cannot read GLM47_EXTRA_ARGS: 4: it belongs to no option: begin with one (--name value)",
+        "cannot read GLM47_EXTRA_ARGS: 4: it belongs to no option: begin with one (--name value), and "
+        "leave the command itself out",
     ),
     "a number that is none": (
         Container({**DECODE, "decode_extra_args": "--tp two"}),

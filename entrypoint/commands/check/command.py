@@ -59,12 +59,13 @@ def look(environ: Mapping[str, str], cwd: Path) -> Checked:
     return Checked(found, machine)
 
 
-OF_PLAN = ("flashinfer", "bootstrap", "model", "patch", "ports")
+OF_PLAN = ("arguments", "flashinfer", "bootstrap", "model", "patch", "ports")
 MACHINE = ("gpus", "adapters", "limits", "imex", "read", "cache")
 
 
 def _of_plan(plan: Plan, environ: Mapping[str, str]) -> dict[str, Callable[[], list[Finding]]]:
     return {
+        "arguments": lambda: [*_arguments(plan, environ)],
         "flashinfer": lambda: [*_flashinfer(plan, environ)],
         "bootstrap": lambda: [*_bootstrap_servers(plan, environ)],
         "model": lambda: [*_model(plan)],
@@ -113,6 +114,21 @@ def _run_dir(plan: Plan) -> list[Finding]:
     from entrypoint.prepare import run_dir
 
     return outcome("run dir", f"{plan.run_dir} is writable", lambda: run_dir.make(plan.run_dir))
+
+
+def _arguments(plan: Plan, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """What the installed releases' own parsers say to the planned command lines."""
+    if plan.unmet:
+        return
+    from entrypoint.prepare.parser import ask, for_plan
+
+    with ask.Questions(plan, environ) as questions:
+        answers = questions.answers(ask.CHECK_WAIT)
+    found = for_plan.verdict(plan, answers)
+    yield from (problem("arguments", text) for text in found.problems)
+    yield from (warning("arguments", text) for text in (*found.warnings, *found.notes))
+    if taken := [a.process for a in answers if not a.complaints and a.silent is None]:
+        yield ok("arguments", f"their own parsers take the command lines of {', '.join(taken)}")
 
 
 def _model(plan: Plan) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, note, problem, problems, warning
 from entrypoint.plan.endpoint import bracketed
 from entrypoint.plan.releases import ALWAYS_DISAGGREGATES, KV_EVENTS, MOCKER_NEEDS_NATS
-from entrypoint.plan.roles import engine_env
+from entrypoint.plan.roles import engine_env, reserved
 from entrypoint.plan.roles.endpoints import EXTRA
 from entrypoint.plan.types import Criticality, Drain, FrontendProbe, Process, StoreProbe
 
@@ -17,6 +17,8 @@ UNLISTED_TIMEOUT = 10.0
 """Seconds; entries of the file store that nobody refreshes expire after as many."""
 DRAIN_VARIABLE = "DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS"
 IN_FLIGHT = "dynamo_frontend_inflight_requests"
+SETTINGS = {"--router-mode": "GLM47_ROUTER_MODE"}
+"""By planned option, its setting."""
 PATIENCE = {"sglang": 15.0, "mocker": 5.0}
 """Seconds for a warm-up request, by engine: real workers took 7 to 12 s to connect (two H100s, NIXL)."""
 SETTLE = 1.0
@@ -38,7 +40,9 @@ def options(ctx: Context) -> tuple[arguments.Options, Diagnostics]:
         words.append("--enforce-disagg")
     plan = arguments.planned(*words)
     try:
-        return plan.override(arguments.parse(s.frontend_extra_args, EXTRA)), ()
+        given = arguments.parse(s.frontend_extra_args, EXTRA)
+        extra, wrong = reserved.allowed(ctx, plan, given, reserved.FRONTEND)
+        return plan.override(extra), wrong
     except arguments.ArgumentsError as error:
         return plan, (problem(str(error)),)
 
@@ -97,6 +101,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             patience=PATIENCE[s.engine],
             store=store,
         ),
+        settings=ctx.frontend_options.settings(SETTINGS),
         env=env,
         secret_env=secret,
         unset_env=("DYN_SYSTEM_PORT",),

@@ -11,7 +11,7 @@ from entrypoint.plan.context import Context
 from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, problem, problems
 from entrypoint.plan.endpoint import ANY, Endpoint
 from entrypoint.plan.engine.parallelism import Split
-from entrypoint.plan.roles import bootstrap, endpoints, mocker, parsers, sglang
+from entrypoint.plan.roles import bootstrap, endpoints, mocker, parsers, reserved, sglang
 from entrypoint.plan.roles.bootstrap import Address
 from entrypoint.settings.schema import Settings
 
@@ -141,11 +141,14 @@ def _options(
     ctx: Context, role: str, base_gpu: int, *, mock: bool
 ) -> tuple[arguments.Options, list[Diagnostic]]:
     """Planned options with the person's own over them; the role's own extra arguments win."""
-    result = mocker.options(ctx, role) if mock else sglang.options(ctx, role, base_gpu)
-    found = []
+    planned = mocker.options(ctx, role) if mock else sglang.options(ctx, role, base_gpu)
+    result, words = planned, reserved.MOCKER if mock else reserved.SGLANG
+    found: list[Diagnostic] = []
     for setting, text in _extra_texts(ctx.settings, role):
         try:
-            result = result.override(arguments.parse(text, setting))
+            extra, wrong = reserved.allowed(ctx, planned, arguments.parse(text, setting), words, role)
+            found += wrong
+            result = result.override(extra)
         except arguments.ArgumentsError as error:
             found.append(problem(str(error)))
     return result if mock else parsers.added(ctx, result), found

@@ -16,6 +16,16 @@ VITAL = ("sglang::scheduler", "sglang::detokenizer", "sglang::data_parallel_cont
 """Titles of the processes that SGLang starts beside its main process and never replaces: one scheduler per
 GPU, with --dp-size over 1 under a controller, and on rank 0 a detokenizer (engine.py, scheduler.py,
 detokenizer_manager.py and data_parallel_controller.py of 0.5.6.post2)."""
+SETTINGS = {
+    "--quantization": "GLM47_QUANTIZATION",
+    "--kv-cache-dtype": "GLM47_KV_CACHE_DTYPE",
+    "--attention-backend": "GLM47_ATTENTION_BACKEND",
+    "--moe-runner-backend": "GLM47_MOE_RUNNER",
+    "--disaggregation-transfer-backend": "GLM47_TRANSFER_BACKEND",
+    "--dyn-tool-call-parser": "GLM47_TOOL_CALL_PARSER",
+    "--dyn-reasoning-parser": "GLM47_REASONING_PARSER",
+}
+"""By planned option, its setting: those whose words only the installed release knows."""
 ENGINE_ROLES = {"prefill": "prefill", "decode": "decode"}
 
 
