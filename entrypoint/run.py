@@ -179,7 +179,6 @@ def supervise(
 
     `lock` is the run directory's, and given back.
     """
-    from entrypoint.plan.types import to_jsonable
     from entrypoint.supervise import ports, process_tree
     from entrypoint.supervise.daemon import Daemon
     from entrypoint.supervise.status import health, report
@@ -196,12 +195,17 @@ def supervise(
         process_tree.become_subreaper()
     except OSError as error:
         warnings.append(f"what a process leaves behind may outlive it: {error}: run as PID 1 if you can")
-    daemon = Daemon(plan, environ, control, on_ready)
+
+    def when_ready(plan: Plan) -> str | None:
+        from entrypoint.supervise.status import starts
+
+        starts.remember(plan, lambda: daemon.snapshot)
+        return on_ready(plan) if on_ready is not None else None
+
+    daemon = Daemon(plan, environ, control, when_ready)
     daemon.say(report.describe(plan))
-    for warning in warnings:
-        daemon.say(f"warning: {warning}")
-    for note in plan.notes:
-        daemon.say(note)
+    for line in (*(f"warning: {warning}" for warning in warnings), *plan.notes):
+        daemon.say(line)
     daemon.handle_signals()
 
     files = None
@@ -212,14 +216,15 @@ def supervise(
     if daemon.fate is not None:
         daemon.fate.on_failure = lambda v: _tell_job(environ, v.code, v.reason, plan)
 
+    views = health.Views(lambda: daemon.snapshot, daemon.turned, plan, daemon.watcher.last_lines)
+
     def after_first_spawn() -> None:
-        health.serve(
-            listener, health.Views(lambda: daemon.snapshot, daemon.turned, lambda: to_jsonable(plan))
-        )
+        health.serve(listener, views)
         if files is not None:
             files.start()
 
     verdict = daemon.run_plan(after_first_spawn)
+    views.finish(verdict.code, verdict.reason)
     control.close()
     if files is not None and daemon.fate is not None:
         daemon.fate.linger()
@@ -256,7 +261,7 @@ def _leave(code: int, reason: str, termination_log: str | None, environ: Mapping
         from entrypoint.supervise.status import held
 
         if code in held.CODES:
-            held.hold(code, reason, *_health(environ))
+            held.hold(code, reason, *_health(environ), early.value("GLM47_STATUS_TOKEN", environ, Path.cwd()))
     os._exit(code)
 
 

@@ -145,10 +145,10 @@ def probe_command(kind: str) -> None:
 @click.argument("hosts", nargs=-1, metavar="[HOST[:PORT]]...")
 def status_command(style: str, watch: bool, hosts: tuple[str, ...]) -> None:
     """Show what every process is doing: of this container, or of the named hosts' runners."""
-    from entrypoint.commands.status import local_url, remote_url, show
+    from entrypoint.commands.status import local_url, remote_url, show, token
 
     urls = [remote_url(h, os.environ, Path.cwd()) for h in hosts] or [local_url(os.environ, Path.cwd())]
-    sys.exit(show(urls, style, watch))
+    sys.exit(show(urls, style, watch, token(os.environ, Path.cwd())))
 
 
 @cli.group("model")

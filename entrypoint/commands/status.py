@@ -47,6 +47,14 @@ def remote_url(host: str, environ: Mapping[str, str], cwd: Path) -> str:
     return f"http://{bracketed(parts.hostname)}:{port}"
 
 
+def token(environ: Mapping[str, str], cwd: Path) -> str | None:
+    """What the deployment's health endpoints ask for."""
+    from entrypoint.load import load_settings
+
+    secret = load_settings(environ, cwd).settings.status_token
+    return secret.get_secret_value() if secret is not None else None
+
+
 def probe(url: str, kind: str) -> tuple[bool, str]:
     """Ask one of the three probes: whether it passes, and a line that says why not."""
     try:
@@ -57,11 +65,11 @@ def probe(url: str, kind: str) -> tuple[bool, str]:
     return code == 200, f"{kind}: {'yes' if code == 200 else 'no'}" + (f": {reason}" if reason else "")
 
 
-def show(urls: list[str], style: str, watch: bool) -> int:
+def show(urls: list[str], style: str, watch: bool, token: str | None = None) -> int:
     """Print the status of every runner; 0 when all of them are ready, else 1."""
     while True:
         with ThreadPoolExecutor(min(32, len(urls))) as pool:
-            answers = list(pool.map(_ask, urls))
+            answers = list(pool.map(lambda url: _ask(url, token), urls))
         if len(urls) == 1 and not answers[0].get("processes") and not watch:
             raise CheckFailedError(f"cannot ask {urls[0]}: {answers[0]['reason']}: is the runner up?")
         if watch:
@@ -75,9 +83,13 @@ def show(urls: list[str], style: str, watch: bool) -> int:
         time.sleep(WATCH_INTERVAL)
 
 
-def _ask(url: str) -> dict[str, Any]:
+def _ask(url: str, token: str | None) -> dict[str, Any]:
     try:
-        return get(url, "/status")[1]
+        code, answer = get(url, "/status", token=token)
+        if code != 401:
+            return answer
+        reason = "it asks for a token: set GLM47_STATUS_TOKEN"
+        return {"state": "closed", "ready": False, "reason": reason, "processes": []}
     except OSError as error:
         reason = error.strerror or str(error)
         return {"state": "silent", "ready": False, "reason": reason, "processes": []}

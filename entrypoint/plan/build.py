@@ -99,6 +99,8 @@ def build_plan(
         job=job_part,
         announcements=announcements(ctx),
         layouts=layouts,
+        cache_dir=engine_env.cache(ctx),
+        status_token=settings.status_token.get_secret_value() if settings.status_token is not None else None,
     )
 
 

@@ -18,6 +18,9 @@ from entrypoint.plan.edit_types import SourcePatch as SourcePatch
 
 # Words of the plan, for everybody who reads one.
 from entrypoint.plan.endpoint import Endpoint as Endpoint
+from entrypoint.plan.job_types import JobPlan as JobPlan
+from entrypoint.plan.job_types import Peer as Peer
+from entrypoint.plan.job_types import PlannedFile as PlannedFile
 from entrypoint.plan.probe_types import AliveProbe as AliveProbe
 from entrypoint.plan.probe_types import Announcements as Announcements
 from entrypoint.plan.probe_types import FrontendProbe as FrontendProbe
@@ -156,52 +159,6 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A runner on another node whose fate this one shares."""
-
-    name: str
-    """The node."""
-    what: str
-    """What it holds: `decode worker 0 rank 1`."""
-    url: str
-    """Its health endpoint."""
-    watched: bool = True
-    """False: only asked while stopping, about a process that must end first."""
-
-
-@dataclass(frozen=True)
-class PlannedFile:
-    """A file that a process needs and the runner writes before anything starts."""
-
-    path: str
-    content: str
-
-
-@dataclass(frozen=True)
-class JobPlan:
-    """What a container does as one node of several: of a Slurm job, or of a LeaderWorkerSet's group."""
-
-    number: int | None
-    node: str
-    """This node's name."""
-    what: str
-    """What it holds: `decode worker 0 rank 1`."""
-    head: bool
-    api_url: str | None
-    """Where clients find the deployment's API; None in a group, as `number` is."""
-    peers: tuple[Peer, ...]
-    peer_timeout: float
-    """Seconds from the start within which every watched peer must have answered once (exit 75)."""
-    stops_after: Mapping[str, tuple[tuple[str, str], ...]]
-    """By process, (peer, process) pairs: when asked to stop, it goes on until those have ended."""
-    stop_hold: float
-    """Seconds that it goes on for them at most."""
-    log_names: Mapping[str, str]
-    """By process (and `runner`), the name of its file in `Plan.log_dir`, without suffix."""
-    files: tuple[PlannedFile, ...] = ()
-
-
-@dataclass(frozen=True)
 class KvLayout:
     """How a prefill or decode worker keeps its KV cache: what its counterpart must fit."""
 
@@ -271,6 +228,10 @@ class Plan:
     nnodes: int = 1
     layouts: tuple[KvLayout, ...] = ()
     """Of this container's prefill and decode workers."""
+    cache_dir: str | None = None
+    """What is kept across restarts: compiled kernels, and how long earlier starts took."""
+    status_token: str | None = None
+    """A secret that the health endpoint asks people for, and other runners of the deployment."""
 
     def process(self, name: str) -> Process:
         """The process called `name`; KeyError if there is none."""
@@ -291,6 +252,7 @@ def to_jsonable(plan: Plan) -> dict[str, Any]:
     data: dict[str, Any] = {"format": PLAN_FORMAT, **_jsonable(plan)}
     for raw, process in zip(data["processes"], plan.processes, strict=True):
         raw["env"] = {k: REDACTED if k in process.secret_env else v for k, v in raw["env"].items()}
+    data["status_token"] = REDACTED if plan.status_token is not None else None
     return data
 
 

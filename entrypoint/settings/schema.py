@@ -306,6 +306,11 @@ class Settings(BaseSettings):
     nats_password: SecretStr | None = Field(None, description="Given to Dynamo as NATS_AUTH_PASSWORD")
     nats_token: SecretStr | None = Field(None, description="Given to Dynamo as NATS_AUTH_TOKEN")
     api_key: SecretStr | None = Field(None, description="Bearer token that smoke and bench send")
+    status_token: SecretStr | None = Field(
+        None,
+        description="What the health port's /, /status and /plan ask for, the same in all containers; unset: "
+        "nothing",
+    )
 
     @field_validator("role")
     @classmethod

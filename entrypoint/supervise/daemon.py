@@ -53,9 +53,9 @@ class Daemon:
         plan: Plan,
         environ: Mapping[str, str],
         control: ControlSocket,
-        on_ready: Callable[[Plan], str] | None = None,
+        on_ready: Callable[[Plan], str | None] | None = None,
     ) -> None:
-        """`on_ready` gives a text to show once everything is ready."""
+        """`on_ready` is called once everything is ready, and may give a text to show."""
         self.mailbox = Mailbox()
         self._waiting, self._control = Waiting(self.mailbox.fd), control
         self.plan, self._on_ready = plan, on_ready
@@ -70,7 +70,9 @@ class Daemon:
         self.director = Director(plan, time.monotonic(), jitter=lambda: random.uniform(0.5, 1.0))
         self.heartbeat = time.monotonic()
         dynamo = next((p.env for p in plan.processes if p.name in ("frontend", "decode")), {})
-        self.prober = Prober(self._post, plan.announcements, {**environ, **dynamo}, plan.ports)
+        self.prober = Prober(
+            self._post, plan.announcements, {**environ, **dynamo}, plan.ports, plan.status_token
+        )
         self.lookout = Lookout(self._found_dead)
         self.hangs = HangLookout(self._looked_at, self.prober.client)
         self.lists = Lists(plan, environ, lambda text: self.post(lambda now: [Say(text)]))
@@ -80,7 +82,7 @@ class Daemon:
         if plan.job is not None:
             from entrypoint.supervise.peers.shared_fate import SharedFate
 
-            self.fate = SharedFate(plan.job, self.director, self.post)
+            self.fate = SharedFate(plan.job, self.director, self.post, plan.status_token)
         self.watcher = Watcher(plan, self.director, self.output, self.prober.nudge)
         self._carry_out = Executor(
             director=self.director,
@@ -175,8 +177,9 @@ class Daemon:
             self._carry_out(self.director.gone(name, now))
         self._carry_out(self.watcher.turn(now))
         if self._on_ready is not None and self.director.ready:
-            self.output.show(self._on_ready(self.plan))
-            self._on_ready = None
+            text, self._on_ready = self._on_ready(self.plan), None
+            if text is not None:
+                self.output.show(text)
         self.snapshot = report.status(self.director, now, self.watcher.extra(), self.prober.asked())
         self._history.turn(self.snapshot)
 

@@ -96,6 +96,11 @@ class Watcher:
         for line in waiting_for(director):
             yield Say(f"waiting for {line}")
 
+    def last_lines(self, name: str, lines: int) -> list[str]:
+        """The last `lines` lines of a process; none before its start. Safe from any thread."""
+        child = self._children.get(name)
+        return child.tail(lines) if child is not None else []
+
     def batches(self, name: str) -> int:
         """Lines so far in which `name` says that it has begun a batch. Safe from any thread."""
         progress = self._progress.get(name)

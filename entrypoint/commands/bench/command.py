@@ -157,6 +157,7 @@ def _measure(
             health=health,
             plans=plans,
             health_port=settings.health_port,
+            status_token=settings.status_token.get_secret_value() if settings.status_token else None,
             api_key=settings.api_key.get_secret_value() if settings.api_key else None,
             aiperf_python=settings.aiperf_python,
             environ=dict(os.environ),

@@ -162,7 +162,9 @@ def wait_for(server: Server, look: Callable[[], T], seconds: float, say: Callabl
         time.sleep(WAIT_INTERVAL)
 
 
-def deployment(url: str, health: Sequence[str], default_port: int) -> list[dict[str, Any]]:
+def deployment(
+    url: str, health: Sequence[str], default_port: int, token: str | None = None
+) -> list[dict[str, Any]]:
     """The plans and states of the deployment's runners, from their health ports; never raises.
 
     `health` has ``HOST:PORT`` words; without any, the host of `url` is asked at `default_port`. A name with
@@ -170,10 +172,10 @@ def deployment(url: str, health: Sequence[str], default_port: int) -> list[dict[
     """
     host = urlsplit(url).hostname or "127.0.0.1"
     words = list(health) or [f"[{host}]" if ":" in host else host]
-    return [runner for word in words for runner in _runners(word, default_port)]
+    return [runner for word in words for runner in _runners(word, default_port, token)]
 
 
-def _runners(word: str, default_port: int) -> list[dict[str, Any]]:
+def _runners(word: str, default_port: int, token: str | None) -> list[dict[str, Any]]:
     """The runners that answer at `word`; when none does, one entry that says why."""
     try:
         parts = urlsplit(word if "://" in word else f"http://{word}")
@@ -185,16 +187,17 @@ def _runners(word: str, default_port: int) -> list[dict[str, Any]]:
     asked: list[dict[str, Any]] = []
     for address in dict.fromkeys(str(entry[4][0]) for entry in found):
         name = shown if len(found) == 1 else f"{shown} ({address})"
-        runner = _runner(name, f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}")
+        url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+        runner = _runner(name, url, token)
         # One machine may answer at several addresses.
         if runner.get("plan") not in [other.get("plan") for other in asked if other["reached"]]:
             asked.append(runner)
     return [runner for runner in asked if runner["reached"]] or asked[:1]
 
 
-def _runner(name: str, url: str) -> dict[str, Any]:
+def _runner(name: str, url: str, token: str | None) -> dict[str, Any]:
     try:
-        state, plan = (client.get(url, path)[1] for path in ("/status", "/plan"))
+        state, plan = (client.get(url, path, token=token)[1] for path in ("/status", "/plan"))
     except OSError as error:
         return {"address": name, "reached": False, "reason": str(error)}
     return {

@@ -52,6 +52,7 @@ class Options:
     """Seconds to wait for the model to be listed."""
     health: tuple[str, ...] = ()
     health_port: int = 9480
+    status_token: str | None = field(default=None, repr=False)
     plans: tuple[Path, ...] = ()
     """Files to read plans from, instead of asking health ports."""
     api_key: str | None = field(default=None, repr=False)
@@ -149,7 +150,7 @@ class Session:
         require_served(server, options.model)
         runners = read_plans(options.plans)
         if options.health or not runners:
-            runners += deployment(server.url, options.health, options.health_port)
+            runners += deployment(server.url, options.health, options.health_port, options.status_token)
         if options.wait:
             # A model may be listed before all its workers are there.
             for runner in runners:
@@ -221,8 +222,7 @@ class Session:
         self, process: aiperf.Process, server: Server, test: BenchTest, artifacts: Path
     ) -> tuple[str, str | None]:
         progress = Progress(artifacts)
-        news = time.monotonic()
-        failed = 0
+        news, failed = time.monotonic(), 0
         while not process.wait(POLL):
             if progress.update():
                 news = time.monotonic()
@@ -269,8 +269,8 @@ class Session:
         self._display.note("AIPerf writes what it has measured")
         process.interrupt()
         deadline = time.monotonic() + INTERRUPT_GRACE
-        asked = len(self._signals)
-        while not process.wait(POLL) and time.monotonic() < deadline and len(self._signals) <= max(1, asked):
+        most = max(1, len(self._signals))
+        while not process.wait(POLL) and time.monotonic() < deadline and len(self._signals) <= most:
             pass
 
 

@@ -71,7 +71,12 @@ def _workers(given: Sequence[str]) -> list[Worker]:
     from entrypoint.commands.smoke import pd as smoke_pd
 
     here = os.environ, Path.cwd()
-    return smoke_pd.find(given, lambda: status.local_url(*here), lambda host: status.remote_url(host, *here))
+    return smoke_pd.find(
+        given,
+        lambda: status.local_url(*here),
+        lambda host: status.remote_url(host, *here),
+        lambda: status.token(*here),
+    )
 
 
 def _api_key() -> str | None:

@@ -73,7 +73,12 @@ def workers_of(plan: Mapping[str, Any], host: str) -> list[Worker]:
     return found
 
 
-def find(given: Sequence[str], local: Callable[[], str], remote: Callable[[str], str]) -> list[Worker]:
+def find(
+    given: Sequence[str],
+    local: Callable[[], str],
+    remote: Callable[[str], str],
+    token: Callable[[], str | None] = lambda: None,
+) -> list[Worker]:
     """The workers behind `--worker` values: a runner's HOST[:PORT], or ROLE=URL of a worker's system port.
 
     None given: those of the runner on this machine. Raises ConfigError (78) for a value that is neither, and
@@ -96,7 +101,7 @@ def find(given: Sequence[str], local: Callable[[], str], remote: Callable[[str],
             runners.append(remote(value))
     for url in runners if given else [local()]:
         try:
-            code, plan = get(url, "/plan")
+            code, plan = get(url, "/plan", token=token())
         except OSError as error:
             raise NobodyListensError(
                 f"cannot ask {url} for its workers: {error.strerror or error}: give --worker HOST[:PORT] of "

@@ -70,6 +70,9 @@ def job(
         stop_hold=hold + HOLD_MARGIN,
         log_names=slurm.log_names(found, processes),
         files=files,
+        others=tuple(peer(other, watch=False) for other in topology.nodes if other is not node)
+        if node is topology.head
+        else (),
     )
     return made, about
 
@@ -106,5 +109,6 @@ def _group(ctx: Context) -> tuple[JobPlan, Diagnostics]:
         stops_after={} if leader else {role: ((names[0], role),)},
         stop_hold=ctx.stop.drain("worker") + HOLD_MARGIN,
         log_names={},
+        others=tuple(map(peer, range(1, len(names)))) if leader else (),
     )
     return made, _can_be_asked(own)

@@ -255,8 +255,8 @@ class ChildOutput:
             self._forward(self._splitter.finish())
 
     def tail(self, lines: int = 40) -> list[str]:
-        """The last lines, decoded, newest last: `lines` of them, as far as about TAIL_BYTES hold them."""
-        return strip_escapes(b"".join(self._tail)).decode("utf-8", "replace").split("\n")[:-1][-lines:]
+        """The last `lines` lines, newest last, as far as about TAIL_BYTES hold them. Safe from any thread."""
+        return strip_escapes(b"".join([*self._tail])).decode("utf-8", "replace").split("\n")[:-1][-lines:]
 
     def _forward(self, blocks: list[Block]) -> None:
         for block in blocks:

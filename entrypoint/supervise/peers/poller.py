@@ -28,8 +28,11 @@ THREADS = 16
 class Poller:
     """Asks the peers in a thread of its own. `report` gets every answer and must be thread-safe."""
 
-    def __init__(self, peers: Iterable[Peer], report: Callable[[Answer], None]) -> None:
-        self._peers = tuple(peers)
+    def __init__(
+        self, peers: Iterable[Peer], report: Callable[[Answer], None], token: str | None = None
+    ) -> None:
+        """`token`: what the peers' health endpoints ask for."""
+        self._peers, self._token = tuple(peers), token
         self._report = report
         self._stopping = threading.Event()
         self._over = False
@@ -56,10 +59,10 @@ class Poller:
         def look() -> None:
             watched = [peer for peer in self._peers if peer.watched]
             with ThreadPoolExecutor(THREADS) as pool:
-                done(list(pool.map(lambda peer: ask(peer, LAST_LOOK), watched)), not watched)
+                done(list(pool.map(lambda peer: ask(peer, LAST_LOOK, self._token), watched)), not watched)
                 if watched:
                     time.sleep(SECOND_LOOK)
-                    done(list(pool.map(lambda peer: ask(peer, LAST_LOOK), watched)), True)
+                    done(list(pool.map(lambda peer: ask(peer, LAST_LOOK, self._token), watched)), True)
 
         threading.Thread(target=look, name="last-look", daemon=True).start()
 
@@ -68,7 +71,8 @@ class Poller:
             stopping = self._stopping.is_set()
             began = time.monotonic()
             try:
-                for answer in self._pool.map(ask, [p for p in self._peers if p.watched or stopping]):
+                asked = [p for p in self._peers if p.watched or stopping]
+                for answer in self._pool.map(lambda peer: ask(peer, TIMEOUT, self._token), asked):
                     self._report(answer)
             except RuntimeError:  # closed in between
                 return
@@ -79,17 +83,19 @@ class Poller:
                 self._stopping.wait(pause)
 
 
-def ask(peer: Peer, timeout: float = TIMEOUT) -> Answer:
-    """Ask a peer's health endpoint for its status once."""
+def ask(peer: Peer, timeout: float = TIMEOUT, token: str | None = None) -> Answer:
+    """Ask a peer's health endpoint for its status once, for `timeout` seconds."""
     from entrypoint.supervise.status.client import get
 
     began, asked_at = time.monotonic(), time.time()
     try:
-        code, status = get(peer.url, "/status", timeout)
+        code, status = get(peer.url, "/status", timeout, token)
     except ConnectionRefusedError:
         return Answer(peer.name, refused=True, why="connection refused")
     except OSError as error:
         return Answer(peer.name, why=error.strerror or str(error) or type(error).__name__)
+    if code == 401:
+        return Answer(peer.name, why="it asks for another GLM47_STATUS_TOKEN than this one has")
     if code != 200 or "state" not in status:
         return Answer(peer.name, why=f"its health port answers {code} and no status")
     return Answer(peer.name, status, clock=_clock(status, asked_at, time.monotonic() - began))

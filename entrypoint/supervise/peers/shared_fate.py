@@ -24,10 +24,11 @@ Post = Callable[[Callable[[float], Iterable[Action]]], None]
 class SharedFate:
     """Events of the peers in, the director's actions out. All but `post` belong to the supervisor's loop."""
 
-    def __init__(self, job: JobPlan, director: Director, post: Post) -> None:
+    def __init__(self, job: JobPlan, director: Director, post: Post, token: str | None = None) -> None:
+        """`token`: what the peers' health endpoints ask for."""
         self._watch = director.watch = PeerWatch(job, director.started_at)
         self._job, self._director, self._post = job, director, post
-        self._poller = Poller(job.peers, lambda answer: post(lambda now: self._answered(answer, now)))
+        self._poller = Poller(job.peers, lambda answer: post(lambda now: self._answered(answer, now)), token)
         self._looking = False
         self._told = False
         self.on_failure: Callable[[Verdict], None] = lambda verdict: None

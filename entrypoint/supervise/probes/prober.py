@@ -83,15 +83,17 @@ class Prober:
         announcements: Announcements | None = None,
         environ: Mapping[str, str] = MappingProxyType({}),
         endpoints: tuple[Endpoint, ...] = (),
+        status_token: str | None = None,
     ) -> None:
         """`announcements`: of the prefill workers that a frontend needs; `environ` may hold ETCD_AUTH_*.
 
-        `endpoints`: of all that is asked. Who answers on one must be a process of ours.
+        `endpoints`: of all that is asked. Who answers on one must be a process of ours. `status_token`: what
+        the runners beside a frontend's workers ask for.
         """
         self._endpoints = endpoints
         self._report = report
         self._watches: dict[str, _Watch] = {}
-        self._clients = _Clients()
+        self._clients = _Clients(status_token)
         self._asked: dict[str, Asked] = {}
         self._announced: Announced | None = None
         if announcements is not None:
@@ -156,7 +158,8 @@ class Prober:
 class _Clients:
     """HTTP clients by CA file, made on first use: httpx is not imported before something runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, status_token: str | None = None) -> None:
+        self._status_token = status_token
         self._lock = threading.Lock()
         self._clients: dict[str | None, httpx.Client] = {}
 
@@ -172,9 +175,20 @@ class _Clients:
                 # question: one that is kept leads to where a Service's address led when it was made.
                 once = httpx.Limits(max_keepalive_connections=0)
                 self._clients[ca_file] = httpx.Client(
-                    verify=verify, trust_env=False, timeout=TIMEOUT, limits=once, headers=HEADERS
+                    verify=verify,
+                    trust_env=False,
+                    timeout=TIMEOUT,
+                    limits=once,
+                    headers=HEADERS,
+                    auth=self._show_token,
                 )
             return self._clients[ca_file]
+
+    def _show_token(self, request: httpx.Request) -> httpx.Request:
+        """To runners only: engines and servers have no page of that name."""
+        if self._status_token is not None and request.url.path == "/status":
+            request.headers["Authorization"] = f"Bearer {self._status_token}"
+        return request
 
 
 class _Watch(threading.Thread):

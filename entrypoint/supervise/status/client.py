@@ -11,8 +11,15 @@ TIMEOUT = 5.0
 """Seconds."""
 
 
-def get(url: str, path: str, timeout: float = TIMEOUT) -> tuple[int, dict[str, Any]]:
-    """GET `path` of a health endpoint: status code and JSON body.
+def bearer(token: str | None) -> dict[str, str]:
+    """The header that shows `token`."""
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+def get(
+    url: str, path: str, timeout: float = TIMEOUT, token: str | None = None
+) -> tuple[int, dict[str, Any]]:
+    """GET `path` of a health endpoint: status code and JSON body. `token`: GLM47_STATUS_TOKEN.
 
     OSError when nobody answers in `timeout` seconds.
     """
@@ -20,7 +27,7 @@ def get(url: str, path: str, timeout: float = TIMEOUT) -> tuple[int, dict[str, A
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=bearer(token))
         response = connection.getresponse()
         body = json.loads(response.read())
     except (http.client.HTTPException, ValueError) as error:

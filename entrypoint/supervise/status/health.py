@@ -1,4 +1,4 @@
-"""The health endpoint: /startupz /livez /readyz /status /plan /metrics over HTTP."""
+"""The health endpoint over HTTP: probes and /metrics for programs, / /status /plan for people."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from entrypoint.errors import ConfigError
 from entrypoint.plan.endpoint import bare
 
+if TYPE_CHECKING:
+    from entrypoint.plan.types import Plan
+    from entrypoint.supervise.status.pages import Pages
+
 REQUEST_TIMEOUT = 10.0
 """Seconds a client may take for its request; then the connection is closed."""
+LARGEST_FORM = 4096
+"""Bytes."""
+KNOWN = ["/", "/startupz", "/livez", "/readyz", "/status", "/plan", "/metrics"]
 CONNECTIONS = 64
 """Clients at a time: one more, and the oldest connection is closed. Descriptors are for the processes."""
 
@@ -27,7 +34,39 @@ class Views:
     status: Callable[[], dict[str, Any]]
     turned: Callable[[], float]
     """Seconds since the supervisor's loop last turned."""
-    plan: Callable[[], dict[str, Any]]
+    source: Plan | None = None
+    """None: there is no plan, and no page but the reason."""
+    last_lines: Callable[[str, int], list[str]] = lambda name, lines: []
+    """Of a process's output, so many."""
+    token: str | None = None
+    """What people are asked for where there is no plan to say it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    loaded: list[Pages] = field(default_factory=list)
+
+    def plan(self) -> dict[str, Any]:
+        """The plan without its secrets."""
+        from entrypoint.plan.types import to_jsonable
+
+        return {} if self.source is None else to_jsonable(self.source)
+
+    @property
+    def pages(self) -> Pages:
+        """What people look at: loaded when the first one does, and once. Only where there is a plan."""
+        from entrypoint.supervise.status.pages import Pages
+
+        assert self.source is not None
+        with self.lock:
+            if not self.loaded:
+                self.loaded.append(Pages(self.source, self.status, self.last_lines))
+            return self.loaded[0]
+
+    def finish(self, code: int, reason: str) -> None:
+        """The run is over: pages that are open show how it ends, rather than a dead runner."""
+        with self.lock:
+            pages = [*self.loaded]
+        for page in pages:
+            page.finish(code, reason)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -59,6 +98,8 @@ def _serve(listener: socket.socket, views: Views) -> None:
 
     from entrypoint.supervise.status import metrics, report
 
+    token = views.token if views.source is None else views.source.status_token
+
     class Handler(BaseHTTPRequestHandler):
         timeout = REQUEST_TIMEOUT
         protocol_version = "HTTP/1.1"
@@ -67,23 +108,81 @@ def _serve(listener: socket.socket, views: Views) -> None:
 
         def do_GET(self) -> None:
             path = self.path.partition("?")[0].rstrip("/") or "/"
+            if path in ("/", "/status", "/plan", "/view", "/events") or path.startswith("/logs/"):
+                return self._for_people(path)
             if path == "/metrics":
                 body, kind = metrics.page(views.status(), views.turned(), self.headers.get("Accept", ""))
                 return self._send(200, body, kind)
-            if path == "/status":
-                return self._json(200, {**views.status(), "time": time.time()})
-            if path == "/plan":
-                return self._json(200, views.plan())
             if path == "/livez":
                 return self._probe(*report.live_probe(views.status(), views.turned()))
             if path == "/readyz":
                 return self._probe(*report.ready_probe(views.status()))
             if path == "/startupz":
                 return self._probe(*report.startup_probe(views.status()))
-            known = ["/startupz", "/livez", "/readyz", "/status", "/plan", "/metrics"]
-            return self._json(404, {"error": f"no such page: {path}", "pages": known})
+            return self._unknown(path)
 
         do_HEAD = do_GET
+
+        def do_POST(self) -> None:
+            """The form that asks for the token."""
+            from urllib.parse import parse_qs
+
+            from entrypoint.supervise.status import access
+
+            size = int(self.headers.get("Content-Length") or 0)
+            form = (
+                parse_qs(self.rfile.read(size).decode(errors="replace")) if 0 < size <= LARGEST_FORM else {}
+            )
+            shown = form.get("token", [""])[0]
+            if self.path != "/" or token is None or not access.same(token, shown):
+                self.close_connection = True
+                return self._json(401, {"error": "that is not GLM47_STATUS_TOKEN"})
+            return self._send(303, b"", "text/html", {"Location": "/", "Set-Cookie": access.cookie(token)})
+
+        def _for_people(self, path: str) -> None:
+            from entrypoint.supervise.status import access
+
+            headers = self.headers
+            if not access.allowed(token, headers.get("Authorization", ""), headers.get("Cookie", "")):
+                if path == "/":
+                    return self._send(401, access.FORM, "text/html")
+                return self._json(401, {"error": "it asks for GLM47_STATUS_TOKEN as a bearer token"})
+            if path == "/status":
+                return self._json(200, {**views.status(), "time": time.time()})
+            if path == "/plan":
+                return self._json(200, views.plan())
+            if views.source is None:
+                if path != "/":
+                    return self._unknown(path)
+                reason = f"{views.status()['reason']}\n".encode()
+                return self._send(200, reason, "text/plain; charset=utf-8")
+            if path == "/":
+                from entrypoint.supervise.status.pages import SECURITY
+
+                return self._send(200, views.pages.page(), "text/html; charset=utf-8", SECURITY)
+            if path == "/view":
+                return self._json(200, views.pages.view())
+            if path == "/events":
+                return self._stream()
+            log = views.pages.log(path.removeprefix("/logs/"))
+            if log is None:
+                return self._unknown(path)
+            return self._send(200, log.encode(errors="replace"), "text/plain; charset=utf-8")
+
+        def _stream(self) -> None:
+            """Until the client goes, does not read for REQUEST_TIMEOUT, or is the oldest of too many."""
+            self.close_connection = True
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            if self.command != "HEAD":
+                for event in views.pages.events():
+                    self.wfile.write(event)
+
+        def _unknown(self, path: str) -> None:
+            self._json(404, {"error": f"no such page: {path}", "pages": KNOWN})
 
         def _probe(self, ok: bool, body: dict[str, Any]) -> None:
             self._json(200 if ok else 503, {"ok": ok, **body})
@@ -91,8 +190,10 @@ def _serve(listener: socket.socket, views: Views) -> None:
         def _json(self, code: int, body: dict[str, Any]) -> None:
             self._send(code, (json.dumps(body) + "\n").encode(), "application/json")
 
-        def _send(self, code: int, body: bytes, kind: str) -> None:
+        def _send(self, code: int, body: bytes, kind: str, more: Mapping[str, str] | None = None) -> None:
             self.send_response(code)
+            for name, value in (more or {}).items():
+                self.send_header(name, value)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

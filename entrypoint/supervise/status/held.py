@@ -21,8 +21,11 @@ CODES = (ExitCode.MODEL, ExitCode.CONFIG)
 """What is held."""
 
 
-def hold(code: int, reason: str, host: str, port: int) -> None:
-    """Say the reason on the health port until a stop signal comes; the caller then ends with `code`."""
+def hold(code: int, reason: str, host: str, port: int, token: str | None = None) -> None:
+    """Say the reason on the health port until a stop signal comes; the caller then ends with `code`.
+
+    `token`: what it asks for, as in a run.
+    """
     told = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(signum, lambda *_: told.set())
@@ -32,7 +35,7 @@ def hold(code: int, reason: str, host: str, port: int) -> None:
     except ConfigError as error:
         print(f"glm47-runner: {error}", file=sys.stderr, flush=True)
     else:
-        health.serve(listener, health.Views(lambda: shown, lambda: 0.0, dict))
+        health.serve(listener, health.Views(lambda: shown, lambda: 0.0, token=token))
     print("glm47-runner: held: not ready until the group is deleted or its settings change", file=sys.stderr)
     sys.stderr.flush()
     told.wait()
