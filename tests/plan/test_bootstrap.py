@@ -102,31 +102,31 @@ REFUSED: dict[str, tuple[Container, str]] = {
     "a loopback that others are not told": (
         Container({**PREFILL, "extra_args": "--host 127.0.0.1"}),
         "cannot use GLM47_EXTRA_ARGS --host: 127.0.0.1: its bootstrap server is announced at 10.0.0.7 "
-        "(GLM47_INTERFACE); give 10.0.0.7, or leave it out",
+        "(GLM47_INTERFACE): give 10.0.0.7, or leave it out",
     ),
     "another address than the variable says": (
         Container({**PREFILL, "extra_args": "--host 10.1.1.1"}, native={"SGLANG_HOST_IP": "10.0.0.7"}),
         "cannot use GLM47_EXTRA_ARGS --host: 10.1.1.1: its bootstrap server is announced at 10.0.0.7 "
-        "(SGLANG_HOST_IP); give 10.0.0.7, or leave it out",
+        "(SGLANG_HOST_IP): give 10.0.0.7, or leave it out",
     ),
     "one address for the ranks of two nodes": (
         Container({**NODES, "prefill_extra_args": "--host 10.0.0.7"}),
         "cannot use GLM47_PREFILL_EXTRA_ARGS --host: 10.0.0.7: its bootstrap server is announced at node2 "
-        "(GLM47_LEADER_ADDRESS); give 0.0.0.0, or leave it out",
+        "(GLM47_LEADER_ADDRESS): give 0.0.0.0, or leave it out",
     ),
     "every address of the other family": (
         Container({**PREFILL, "extra_args": "--host ::"}),
         "cannot use GLM47_EXTRA_ARGS --host: ::: its bootstrap server is announced at 10.0.0.7 "
-        "(GLM47_INTERFACE); give 0.0.0.0, or leave it out",
+        "(GLM47_INTERFACE): give 0.0.0.0, or leave it out",
     ),
     "a name": (
         Container({**PREFILL, "extra_args": "--host node2"}),
-        "cannot use GLM47_EXTRA_ARGS --host: node2: the bootstrap server needs an IP address there; "
+        "cannot use GLM47_EXTRA_ARGS --host: node2: the bootstrap server needs an IP address there: "
         "give 10.0.0.7, or leave it out",
     ),
     "no address at all": (
         Container({**PREFILL, "extra_args": "--host"}),
-        "cannot use GLM47_EXTRA_ARGS --host: no value: the bootstrap server needs an IP address there; "
+        "cannot use GLM47_EXTRA_ARGS --host: no value: the bootstrap server needs an IP address there: "
         "give 10.0.0.7, or leave it out",
     ),
     "IPv6 before SGLang knew it": (

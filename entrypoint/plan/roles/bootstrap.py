@@ -120,7 +120,7 @@ def _mismatch(ctx: Context, text: str, told: Address, nnodes: int) -> str | None
     bare = text.strip("[]")
     remedy = f"give {told.host}, or leave it out"
     if not _is_ip(bare):
-        return f"the bootstrap server needs an IP address there; {remedy}"
+        return f"the bootstrap server needs an IP address there: {remedy}"
     if bare == told.host:
         return None
     wide = ANY6 if ":" in told.host else ANY
@@ -128,8 +128,8 @@ def _mismatch(ctx: Context, text: str, told: Address, nnodes: int) -> str | None
         return None
     where = f"its bootstrap server is announced at {told.host} ({told.source})"
     if nnodes > 1 or bare in (ANY, ANY6):
-        return f"{where}; give {wide}, or leave it out"
-    return f"{where}; {remedy}"
+        return f"{where}: give {wide}, or leave it out"
+    return f"{where}: {remedy}"
 
 
 def _is_ip(text: str) -> bool:
