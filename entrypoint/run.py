@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import shutil
@@ -16,8 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from entrypoint.aside import aside
 from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
-from entrypoint.node import in_slurm
-from entrypoint.node.in_group import in_group
+from entrypoint.leave import leave, tell_job, write_termination_log
 from entrypoint.settings import early
 from entrypoint.settings.deferred import defer
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from entrypoint.supervise.lifecycle.verdicts import Verdict
 
 DEFAULT_TERMINATION_LOG = "/dev/termination-log"
-DEFAULT_HEALTH_PORT = 9480
 FLUSH = 2.0
 """Seconds that the last lines get to reach a reader of our standard output."""
 _M_ARENA_MAX = -8
@@ -60,16 +57,16 @@ def become(
         log = loaded.plan.termination_log or ""
         verdict = supervise(loaded.plan, dict(loaded.environ), lock, on_ready)
     except RunnerError as error:
-        _tell_job(environ, error.exit_code, str(error))
-        _leave(error.exit_code, str(error), error.termination_log or log, environ)
+        tell_job(environ, error.exit_code, str(error))
+        leave(error.exit_code, str(error), error.termination_log or log, environ)
     except Exception as error:
         import traceback
 
         traceback.print_exc()
-        _tell_job(environ, ExitCode.SOFTWARE, repr(error))
-        _leave(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}", log, environ)
+        tell_job(environ, ExitCode.SOFTWARE, repr(error))
+        leave(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}", log, environ)
     write_termination_log(log, verdict.reason)
-    _tell_job(environ, verdict.code, verdict.reason, loaded.plan)
+    tell_job(environ, verdict.code, verdict.reason, loaded.plan)
     os._exit(verdict.code)
 
 
@@ -214,7 +211,7 @@ def supervise(
 
         files = JobFiles(plan, lambda: daemon.snapshot)
     if daemon.fate is not None:
-        daemon.fate.on_failure = lambda v: _tell_job(environ, v.code, v.reason, plan)
+        daemon.fate.on_failure = lambda v: tell_job(environ, v.code, v.reason, plan)
 
     views = health.Views(lambda: daemon.snapshot, daemon.turned, plan, daemon.watcher.last_lines)
 
@@ -250,54 +247,3 @@ def _stop_early(log: str) -> None:
 
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(signum, stop)
-
-
-def _leave(code: int, reason: str, termination_log: str | None, environ: Mapping[str, str]) -> NoReturn:
-    for line in reason.splitlines():
-        print(f"glm47-runner: {line}", file=sys.stderr)
-    sys.stderr.flush()
-    write_termination_log(termination_log, reason)
-    if in_group(environ):
-        from entrypoint.supervise.status import held
-
-        if code in held.CODES:
-            held.hold(code, reason, *_health(environ), early.value("GLM47_STATUS_TOKEN", environ, Path.cwd()))
-    os._exit(code)
-
-
-def _health(environ: Mapping[str, str]) -> tuple[str, int]:
-    """Where the health endpoint is to listen, as far as settings that may be wrong can be read."""
-    host, port = (early.value(f"GLM47_HEALTH_{what}", environ, Path.cwd()) or "" for what in ("HOST", "PORT"))
-    number = int(port) if port.isascii() and port.isdigit() else 0
-    return host or "0.0.0.0", number if 0 < number < 65536 else DEFAULT_HEALTH_PORT
-
-
-def _tell_job(environ: Mapping[str, str], code: int, reason: str, plan: Plan | None = None) -> None:
-    """In a Slurm job, leave the first cause of a failed end where the batch script looks for it."""
-    if code == 0 or not in_slurm.in_job(environ):
-        return
-    directory = plan.log_dir if plan else early.value("GLM47_LOG_DIR", environ, Path.cwd())
-    if not directory:
-        return
-    from entrypoint.supervise.status.job_files import job_code, record_failure
-
-    job = plan.job if plan is not None else None
-    if code != ExitCode.PEER_LOST:
-        reason = (
-            f"{job.what} on {job.node}: {reason}"
-            if job is not None
-            else f"{in_slurm.node_name(environ)}: {reason}"
-        )
-    record_failure(directory, job_code(code, plan.nnodes if plan is not None else 1), reason)
-
-
-def write_termination_log(path: str | None, reason: str) -> None:
-    """Leave the reason where Kubernetes looks for it. In /dev only if the file is there already."""
-    if not path:
-        return
-    create = 0 if path.startswith("/dev/") else os.O_CREAT
-    with contextlib.suppress(OSError):
-        # A FIFO without a reader would keep us here for ever.
-        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | create, 0o644)
-        with os.fdopen(fd, "w") as file:
-            file.write(reason + "\n")

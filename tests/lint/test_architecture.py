@@ -19,7 +19,8 @@ FLOW = {
     "prepare": "errors files node plan",
     "supervise": "errors files plan",
     "load": "errors settings node plan",
-    "run": "errors settings node plan prepare supervise aside load",
+    "leave": "errors settings node plan supervise",
+    "run": "errors settings node plan prepare supervise aside load leave",
     "commands": "errors files settings node plan prepare supervise load run",
     "__main__": "commands run",
 }

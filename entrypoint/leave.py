@@ -1,0 +1,72 @@
+"""How a run leaves: its reason on standard error, in the termination log and in a Slurm job's `failure`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from entrypoint.errors import ExitCode
+from entrypoint.node import in_slurm
+from entrypoint.node.in_group import in_group
+from entrypoint.settings import early
+
+if TYPE_CHECKING:
+    from entrypoint.plan.types import Plan
+
+DEFAULT_HEALTH_PORT = 9480
+
+
+def leave(code: int, reason: str, termination_log: str | None, environ: Mapping[str, str]) -> NoReturn:
+    """Say the reason everywhere, and end with `code`. A start that is refused in a group is held first."""
+    for line in reason.splitlines():
+        print(f"glm47-runner: {line}", file=sys.stderr)
+    sys.stderr.flush()
+    write_termination_log(termination_log, reason)
+    if in_group(environ):
+        from entrypoint.supervise.status import held
+
+        if code in held.CODES:
+            held.hold(code, reason, *_health(environ), early.value("GLM47_STATUS_TOKEN", environ, Path.cwd()))
+    os._exit(code)
+
+
+def _health(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Where the health endpoint is to listen, as far as settings that may be wrong can be read."""
+    host, port = (early.value(f"GLM47_HEALTH_{what}", environ, Path.cwd()) or "" for what in ("HOST", "PORT"))
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    return host or "0.0.0.0", number if 0 < number < 65536 else DEFAULT_HEALTH_PORT
+
+
+def tell_job(environ: Mapping[str, str], code: int, reason: str, plan: Plan | None = None) -> None:
+    """In a Slurm job, write the first cause of a failed end where the batch script looks for it."""
+    if code == 0 or not in_slurm.in_job(environ):
+        return
+    directory = plan.log_dir if plan else early.value("GLM47_LOG_DIR", environ, Path.cwd())
+    if not directory:
+        return
+    from entrypoint.supervise.status.job_files import job_code, record_failure
+
+    job = plan.job if plan is not None else None
+    if code != ExitCode.PEER_LOST:
+        reason = (
+            f"{job.what} on {job.node}: {reason}"
+            if job is not None
+            else f"{in_slurm.node_name(environ)}: {reason}"
+        )
+    record_failure(directory, job_code(code, plan.nnodes if plan is not None else 1), reason)
+
+
+def write_termination_log(path: str | None, reason: str) -> None:
+    """Leave the reason where Kubernetes looks for it. In /dev only if the file is there already."""
+    if not path:
+        return
+    create = 0 if path.startswith("/dev/") else os.O_CREAT
+    with contextlib.suppress(OSError):
+        # A FIFO without a reader would keep us here for ever.
+        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | create, 0o644)
+        with os.fdopen(fd, "w") as file:
+            file.write(reason + "\n")
