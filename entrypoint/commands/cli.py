@@ -141,14 +141,21 @@ def probe_command(kind: str) -> None:
 
 @cli.command("status")
 @FORMAT
-@click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
+@click.option(
+    "--watch", is_flag=True, help="Keep it up to date, until Ctrl-C; a Slurm job's first node shows all."
+)
 @click.argument("hosts", nargs=-1, metavar="[HOST[:PORT]]...")
 def status_command(style: str, watch: bool, hosts: tuple[str, ...]) -> None:
     """Show what every process is doing: of this container, or of the named hosts' runners."""
     from entrypoint.commands.status import local_url, remote_url, show, token
 
     urls = [remote_url(h, os.environ, Path.cwd()) for h in hosts] or [local_url(os.environ, Path.cwd())]
-    sys.exit(show(urls, style, watch, token(os.environ, Path.cwd())))
+    secret = token(os.environ, Path.cwd())
+    if watch and style == "text" and sys.stdout.isatty():
+        from entrypoint.commands.watch.command import watch as watch_screen
+
+        sys.exit(watch_screen(urls, secret))
+    sys.exit(show(urls, style, watch, secret))
 
 
 @cli.group("model")

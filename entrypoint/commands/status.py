@@ -72,8 +72,6 @@ def show(urls: list[str], style: str, watch: bool, token: str | None = None) -> 
             answers = list(pool.map(lambda url: _ask(url, token), urls))
         if len(urls) == 1 and not answers[0].get("processes") and not watch:
             raise CheckFailedError(f"cannot ask {urls[0]}: {answers[0]['reason']}: is the runner up?")
-        if watch:
-            click.clear()
         if style == "json":
             click.echo(json.dumps(answers[0] if len(answers) == 1 else answers, indent=2))
         else:

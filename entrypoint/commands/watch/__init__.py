@@ -1,0 +1,1 @@
+"""`status --watch`: the deployment in a terminal, kept up to date."""
