@@ -37,6 +37,7 @@ from entrypoint.supervise.supervisord.views import Controlled
 from entrypoint.supervise.waiting import Waiting
 from entrypoint.supervise.watchdog.hang_looks import HangLookout
 from entrypoint.supervise.watchdog.vital import Lookout
+from entrypoint.supervise.watchdog.witness import Witness
 
 if TYPE_CHECKING:
     from entrypoint.supervise.peers.shared_fate import SharedFate
@@ -98,6 +99,7 @@ class Daemon:
         self._signals: deque[int] = deque()
         self.snapshot: dict[str, Any] = {}
         self._history = History(self.output.record)
+        self._witness = Witness(plan, self.director)
 
     def turned(self) -> float:
         """Seconds since the loop last turned. Safe from any thread."""
@@ -176,11 +178,16 @@ class Daemon:
         for name in self.children.gone():
             self._carry_out(self.director.gone(name, now))
         self._carry_out(self.watcher.turn(now))
+        self._carry_out(self._witness.turn(now))
         if self._on_ready is not None and self.director.ready:
             text, self._on_ready = self._on_ready(self.plan), None
             if text is not None:
                 self.output.show(text)
-        self.snapshot = report.status(self.director, now, self.watcher.extra(), self.prober.asked())
+        extra = self.watcher.extra()
+        for name, evidence in [*self._witness.found.items()]:
+            extra.setdefault(name, {})["evidence"] = evidence
+        self.snapshot = report.status(self.director, now, extra, self.prober.asked())
+        self.snapshot["behind"] = self._witness.line
         self._history.turn(self.snapshot)
 
     def _deliver(self, now: float) -> None:

@@ -141,6 +141,10 @@ class PeerWatch:
         """The clocks of the peers that have told, by node."""
         return {name: seen.clock for name, seen in self._seen.items() if seen.clock is not None}
 
+    def statuses(self) -> dict[str, Mapping[str, Any]]:
+        """The last status of each peer that has answered, by node."""
+        return {name: seen.doing for name, seen in self._seen.items() if seen.answered}
+
     def awaited(self, process: str) -> tuple[tuple[str, str], ...]:
         """What on peers must still end before `process` here is stopped."""
         return tuple(pair for pair in self.job.stops_after.get(process, ()) if pair not in self._ended)

@@ -7,10 +7,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from entrypoint.commands.diagnose import logs, report
-from entrypoint.plan.types import JobPlan, Peer
+from tests.support.jobs import job, node
 from tests.support.plans import plan, process
 from tests.support.runner import Runner, free_port, until
 
@@ -35,24 +34,6 @@ LOST = (
 )
 
 
-def node(number: int) -> str:
-    return f"n{number}"
-
-
-def job(log_dir: Path, number: int, ports: list[int], **fields: Any) -> JobPlan:
-    """This node of a job whose worker has a rank on each."""
-    peers = [
-        Peer(node(n), f"decode worker 0 rank {n}", f"http://127.0.0.1:{port}")
-        for n, port in enumerate(ports) if n != number and (number == 0 or n == 0)
-    ]  # fmt: skip
-    names = {"decode": f"{node(number)}_decode_w0", "runner": f"{node(number)}_runner"}
-    return JobPlan(
-        number=7, node=node(number), what=f"decode worker 0 rank {number}", head=number == 0,
-        api_url="http://n0:8000", peers=tuple(peers), peer_timeout=60.0, stops_after={}, stop_hold=1.0,
-        log_names=names,
-    )  # fmt: skip
-
-
 @contextmanager
 def runners(
     tmp_path: Path, words: list[tuple[str, int, float]], ahead: list[float]
@@ -69,7 +50,7 @@ def runners(
             worker = process("decode", argv=(sys.executable, "-c", script), log_dialect="sglang")
             made = plan(
                 worker, health_port=ports[number], log_dir=str(log_dir), rank=number, nnodes=len(words),
-                job=job(log_dir, number, ports),
+                job=job(number, ports),
             )  # fmt: skip
             directory = tmp_path / node(number)
             directory.mkdir()

@@ -1,0 +1,165 @@
+"""Where each process of an engine stands: Python stacks by py-spy, and what the kernel says it waits in.
+
+Read from outside, so that it works for a process that is stopped or stuck in native code; where the kernel
+forbids that (ptrace), its own words remain. Nothing of it runs while all is well.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from entrypoint.supervise import process_tree
+
+DUMP = 6.0
+"""Seconds that one process's stacks may take."""
+ALL = 15.0
+"""Seconds that all of an engine's may."""
+LEAST = 1.0
+"""Seconds that must be left for native stacks of one more process, which is paused for them."""
+STOPPED = ("T", "t")
+PROCESSES, THREADS, FRAMES = 64, 64, 60
+"""So many of each at most; frames of one thread."""
+SIZE = 2 << 20
+"""Characters of a file at most."""
+SHOWN = 4
+"""Frames that are told in one line, the innermost first."""
+COLLECTIVES = ("distributed_c10d.py", "pynccl.py", "parallel_state.py", "custom_all_reduce.py")
+"""Files whose frames say that a rank waits for the others, the innermost frame of them saying in what."""
+_WRAPPERS = ("wrapper", "inner", "_wait", "wait")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one process stands."""
+
+    title: str
+    pid: int
+    state: str
+    """One letter (proc_pid_stat(5))."""
+    waits_in: str
+    """The kernel function that its main thread waits in; empty: not known, or it does not wait."""
+    frames: tuple[str, ...]
+    """Of its main thread, the innermost first; empty: not to be had."""
+    collective: str
+    """The collective that it waits in; empty: it is in none, or that is not known."""
+
+    @property
+    def scheduler(self) -> bool:
+        """Whether it computes the tokens of a rank."""
+        return "::scheduler" in self.title
+
+    def __str__(self) -> str:
+        if self.state in STOPPED:
+            doing = "is stopped by a signal"
+        elif self.collective:
+            doing = f"waits in {self.collective}"
+        else:
+            doing = f"waits in {self.waits_in}" if self.waits_in else "runs"
+        return doing + (f": {' < '.join(self.frames[:SHOWN])}" if self.frames else "")
+
+
+def collect(name: str, pid: int, file: Path) -> list[Place]:
+    """Look at all processes below `pid`, leave everything in `file`, and return where each stands.
+
+    Takes ALL seconds at most. OSError when the file cannot be written.
+    """
+    end = time.monotonic() + ALL
+    places, texts = [], []
+    for each in [pid, *_below(pid)][:PROCESSES]:
+        left = end - time.monotonic()
+        threads, why = _dump(each, min(DUMP, left)) if left > 0 else ([], "there was no time left")
+        place = _place(each, threads, name)
+        if place is None:
+            continue
+        places.append(place)
+        texts.append(_text(place, threads, why))
+    for place in (p for p in places if p.scheduler and p.state not in STOPPED):
+        left = end - time.monotonic()
+        if left > LEAST:
+            threads, why = _dump(place.pid, min(DUMP, left), native=True)
+            texts.append(f"with native frames: {_text(place, threads, why)}")
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    file.write_text(f"stacks of {name} at {stamp}\n\n{''.join(texts)}"[:SIZE])
+    return places
+
+
+def _below(pid: int) -> Iterator[int]:
+    for child in process_tree.children(pid):
+        yield child
+        yield from _below(child)
+
+
+def _dump(pid: int, seconds: float, *, native: bool = False) -> tuple[list[dict[str, Any]], str]:
+    """The threads of a Python process; empty, and why, where they cannot be had."""
+    program = Path(sys.executable).with_name("py-spy")
+    # Without stopping it, where that will do: one that a signal stopped would never answer.
+    how = "--native" if native else "--nonblocking"
+    command = [str(program), "dump", "--json", how, "--pid", str(pid)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        found = json.loads(done.stdout) if done.returncode == 0 else None
+    except subprocess.TimeoutExpired:
+        return [], f"py-spy took more than {seconds:.0f} s"
+    except (OSError, ValueError) as error:
+        return [], f"py-spy: {error}"
+    if isinstance(found, list):
+        return found[:THREADS], ""
+    lines = done.stderr.strip().splitlines()
+    return [], f"py-spy: {lines[0] if lines else done.returncode}"
+
+
+def _place(pid: int, threads: list[dict[str, Any]], name: str) -> Place | None:
+    task = Path(f"/proc/{pid}/task/{pid}")
+    try:
+        state = (task / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        where = (task / "wchan").read_text().partition(".")[0]
+    except OSError:
+        return None
+    if state in "ZX":
+        return None
+    main = next((t for t in threads if t.get("thread_name") == "MainThread"), threads[0] if threads else {})
+    frames = [f for f in main.get("frames", ()) if isinstance(f, dict)][:FRAMES]
+    return Place(
+        title=process_tree.title(pid) or name,
+        pid=pid,
+        state=state,
+        waits_in="" if where == "0" else where,
+        frames=tuple(_frame(f) for f in frames),
+        collective=_collective(frames),
+    )
+
+
+def _frame(frame: dict[str, Any]) -> str:
+    file = str(frame.get("short_filename") or frame.get("filename") or "?")
+    return f"{frame.get('name')} ({Path(file).name}:{frame.get('line')})"
+
+
+def _collective(frames: list[dict[str, Any]]) -> str:
+    inside = [f for f in frames if Path(str(f.get("filename"))).name in COLLECTIVES]
+    return next((str(f["name"]) for f in inside if f["name"] not in _WRAPPERS), "")
+
+
+def _text(place: Place, threads: list[dict[str, Any]], why: str) -> str:
+    lines = [f"{place.title} (pid {place.pid}): {place}"]
+    for name in ("wchan", "syscall", "stack"):
+        try:
+            lines.append(
+                f"  /proc/{place.pid}/{name}: {Path(f'/proc/{place.pid}/{name}').read_text().strip()}"
+            )
+        except OSError as error:
+            lines.append(f"  /proc/{place.pid}/{name}: {error.strerror}")
+    if why:
+        lines.append(f"  no Python stacks: {why}")
+    for thread in threads:
+        number = thread.get("os_thread_id") or thread.get("thread_id")
+        lines.append(f"  thread {number} {thread.get('thread_name')}")
+        frames = [frame for frame in thread.get("frames", ()) if isinstance(frame, dict)]
+        lines += [f"    {_frame(frame)}" for frame in frames[:FRAMES]]
+    return "\n".join(lines) + "\n\n"
