@@ -16,7 +16,7 @@ from entrypoint.errors import RunnerError
 
 COMMANDS = (
     "run", "plan", "check", "probe", "status", "diagnose", "patch", "model", "flashinfer", "smoke", "bench",
-    "topology", "demo",
+    "topology", "profiles", "demo",
 )  # fmt: skip
 """Every first word that is ours; the entrypoint execs any other one unchanged."""
 
@@ -33,6 +33,7 @@ class Group(click.Group):
         "bench": "entrypoint.commands.bench.command:bench_group",
         "diagnose": "entrypoint.commands.diagnose.command:diagnose_command",
         "flashinfer": "entrypoint.commands.flashinfer:flashinfer_group",
+        "profiles": "entrypoint.commands.profiles:profiles_command",
         "patch": "entrypoint.commands.patch:patch_group",
         "smoke": "entrypoint.commands.smoke.command:smoke_command",
         "topology": "entrypoint.commands.topology.command:topology_command",

@@ -89,6 +89,13 @@ ROUNDS_TRTLLM_WIDTH = Fact(
 RANKS_OVER_IPV6 = Fact(
     "sglang", "ranks can listen for each other on an IPv6 address", "0.5.10", None, "wheel"
 )
+LOADS_MTP = Fact(
+    "sglang",
+    "the draft layer (MTP) of GLM-4.7-NVFP4 is loaded as BF16",
+    "0.5.9",
+    None,
+    "told: read in SGLang's glm4_moe_nextn.py; nobody has run it",
+)
 FP8_TO_FP4 = Fact(
     "sglang",
     "modelopt_fp4 takes FP8 checkpoints too, and quantizes their experts anew",

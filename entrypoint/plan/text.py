@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from entrypoint.plan.profiles import SETTING
 from entrypoint.plan.table import table
 from entrypoint.plan.types import (
     AliveProbe,
@@ -116,6 +117,8 @@ def _process(process: Process) -> Iterator[str]:
         ("stops", stop),
         ("if lost", FATE[process.criticality]),
     ]
+    if profile := [option for option, setting in process.settings.items() if setting == SETTING]:
+        rows.append(("by profile", ", ".join(profile)))
     if process.cwd is not None:
         rows.append(("in", process.cwd))
     yield from table(rows, indent=2)

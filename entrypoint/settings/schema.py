@@ -104,11 +104,7 @@ class Settings(BaseSettings):
         None, description="The image's interpreter that holds dynamo and sglang; found when unset"
     )
     moe_runner: str = Field(
-        "auto",
-        description=(
-            "SGLang's --moe-runner-backend; auto: what is known to be right for the installed sglang "
-            "and flashinfer"
-        ),
+        "auto", description="SGLang's --moe-runner-backend; auto: what is right for the installed releases"
     )
     tp: Count | None = Field(None, description="Tensor parallelism of a worker; unset: all its GPUs")
     dp: Count = Field(1, description="Data parallelism (attention) of a decode or aggregated worker")
@@ -120,28 +116,27 @@ class Settings(BaseSettings):
         None, description="Tensor parallelism of decode workers, where it differs from GLM47_TP"
     )
     gpus_per_node: Count = Field(4, description="GPUs of one node (GB200: 4)")
-    quantization: str = Field(
-        "modelopt_fp4", description="SGLang's --quantization; none: the option is left out"
-    )
+    quantization: str = Field("modelopt_fp4", description="SGLang's --quantization; none: leave it out")
     kv_cache_dtype: str = Field("fp8_e4m3", description="SGLang's --kv-cache-dtype")
-    attention_backend: str = Field("flashinfer", description="SGLang's --attention-backend")
-    mem_fraction: float = Field(0.85, gt=0, lt=1, description="SGLang's --mem-fraction-static")
-    symm_mem: bool = Field(True, description="SGLang's --enable-symm-mem")
+    profile: Literal["original", "balanced", "latency"] = Field(
+        "original", description="Where values that are not set come from (docs/profiles.md)"
+    )
+    attention_backend: str | None = Field(
+        None, description="SGLang's --attention-backend; unset: the profile's; auto: SGLang chooses"
+    )
+    mem_fraction: float | None = Field(
+        None, gt=0, lt=1, description="SGLang's --mem-fraction-static; unset: the profile's"
+    )
+    symm_mem: bool | None = Field(None, description="SGLang's --enable-symm-mem; unset: the profile's")
     trust_remote_code: bool = Field(True, description="SGLang's --trust-remote-code")
     transfer_backend: str = Field("nixl", description="SGLang's --disaggregation-transfer-backend")
-    prefill_round_robin: bool = Field(
-        True, description="SGLang's --prefill-round-robin-balance on decode workers"
-    )
+    prefill_round_robin: bool = Field(True, description="On decode, SGLang's --prefill-round-robin-balance")
     dist_timeout: Seconds = Field(
         3600, description="SGLang's --dist-timeout: collectives while a rank captures CUDA graphs"
     )
     watchdog_timeout: Seconds = Field(3600, description="SGLang's --watchdog-timeout")
     mnnvl: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description=(
-            "NCCL's and Mooncake's multi-node NVLink variables; auto: on decode workers, "
-            "as the original deployment"
-        ),
+        "auto", description="NCCL's and Mooncake's multi-node NVLink variables; auto: by the profile"
     )
     extra_args: str = Field(
         "", description="Engine arguments, shell-quoted, on any number of lines; they override planned ones"

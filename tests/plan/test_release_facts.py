@@ -149,6 +149,7 @@ ELSEWHERE = {
     "kv_layout_table.py": "what was measured, by release",
     "kv_layouts.py": "which issue is about which of those",
     "__init__.py": "our own version",
+    "profiles.py": "shares of memory",
     "model.py": "a version field of tokenizer.json",
 }
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
-from entrypoint.plan.types import Plan
+from entrypoint.plan.types import Plan, Process
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def wanted(plan: Plan, environ: dict[str, str]) -> Wanted:
     given = {name: origin.value for name, origin in plan.settings.items()}
     return Wanted(
         gpus=int(given["GLM47_GPUS_PER_NODE"]) if plan.needs_weights else 0,
-        memory=float(given.get("GLM47_MEM_FRACTION", Wanted.memory)),
+        memory=max(map(_memory, engines), default=Wanted.memory),
         weights=plan.needs_weights,
         frontend=any(p.name == "frontend" for p in plan.processes),
         multi_node_nvlink=plan.nnodes > 1 and env.get("NCCL_MNNVL_ENABLE") == "1",
@@ -55,6 +56,15 @@ ENGINES = ("prefill", "decode", "aggregated")
 SPLIT = ("prefill", "decode")
 CACHE = "TRITON_CACHE_DIR"
 """One of the variables that lead into the directory of caches."""
+
+
+def _memory(engine: Process) -> float:
+    """The share of a GPU's memory on an engine's command line; Wanted's where there is none."""
+    found = dict(itertools.pairwise(engine.argv)).get("--mem-fraction-static", "")
+    try:
+        return float(found)
+    except ValueError:
+        return Wanted.memory
 
 
 def _named(env: dict[str, str]) -> tuple[str, ...]:

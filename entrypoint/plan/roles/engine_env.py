@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from entrypoint.node.facts import NO_PROXY_VARIABLES
-from entrypoint.plan import own_questions
+from entrypoint.plan import own_questions, profiles
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import LOOPBACK
 from entrypoint.plan.releases import MARKS_LOG_LINES, STORE_KV
@@ -116,7 +116,9 @@ def engine(ctx: Context, role: str) -> dict[str, str]:
         ctx.add(env, "GLOO_SOCKET_IFNAME", s.interface)
     elif ctx.placement.gloo_interface is not None and "GLOO_SOCKET_IFNAME" not in ctx.native:
         ctx.add(env, "GLOO_SOCKET_IFNAME", ctx.placement.gloo_interface)
-    if s.mnnvl == "on" or (s.mnnvl == "auto" and role == "decode"):
+    if s.mnnvl == "on" or (
+        s.mnnvl == "auto" and profiles.values(s.profile, role)[profiles.MNNVL] is not None
+    ):
         for name, value in MNNVL.items():
             ctx.add(env, name, value)
         ctx.add(env, "NCCL_TIMEOUT", f"{s.dist_timeout:.0f}")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from entrypoint.plan import arguments
+from entrypoint.plan import arguments, profiles
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import bracketed
 from entrypoint.plan.engine import moe_runner
 from entrypoint.plan.releases import TAKES_ROUND_ROBIN
 from entrypoint.plan.roles import bootstrap
+from entrypoint.settings.schema import Settings
 
 UNQUANTIZED = "none"
 """The word for a model whose own files say what it is: SGLang's option has no value for that, and an empty
 setting counts as unset."""
+SGLANGS_CHOICE = "auto"
+"""The word of GLM47_ATTENTION_BACKEND for leaving the option out."""
 VITAL = ("sglang::scheduler", "sglang::detokenizer", "sglang::data_parallel_controller")
 """Titles of the processes that SGLang starts beside its main process and never replaces: one scheduler per
 GPU, with --dp-size over 1 under a controller, and on rank 0 a detokenizer (engine.py, scheduler.py,
@@ -41,6 +44,36 @@ def tp_of(ctx: Context, role: str) -> tuple[int, str]:
     return max(1, s.gpus_per_node * ctx.placement.nnodes // len(ctx.worker_roles)), "GLM47_TP"
 
 
+def settings(s: Settings, role: str) -> dict[str, str]:
+    """By planned option, the setting that it can be changed with: where nothing is set, the profile."""
+    own, found = _own(s), profiles.values(s.profile, role)
+    return {**SETTINGS, **{o: profiles.SETTING for o in found if own.get(o) is None}}
+
+
+def _own(s: Settings) -> dict[str, str | bool | None]:
+    """What is set in place of a profile's values, by option; None: nothing."""
+    return {
+        "--attention-backend": s.attention_backend,
+        "--mem-fraction-static": None if s.mem_fraction is None else f"{s.mem_fraction:g}",
+        "--enable-symm-mem": s.symm_mem,
+    }
+
+
+def _chosen(s: Settings, role: str, *options: str) -> list[str | tuple[str, str]]:
+    """Those of `options` that are set, by a setting or by the profile."""
+    own, found = _own(s), profiles.values(s.profile, role)
+    words: list[str | tuple[str, str]] = []
+    for option in options:
+        value = own.get(option)
+        if value is None:
+            value = found[option]
+        if value in (True, profiles.SWITCH):
+            words.append(option)
+        elif isinstance(value, str) and value != SGLANGS_CHOICE:
+            words.append((option, value))
+    return words
+
+
 def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
     """The options of a rank with role `role`, whose first GPU is `base_gpu`."""
     s, place = ctx.settings, ctx.placement
@@ -53,14 +86,13 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
         ("--served-model-name", s.served_model_name),
         *(() if s.quantization == UNQUANTIZED else (("--quantization", s.quantization),)),
         ("--kv-cache-dtype", s.kv_cache_dtype),
-        ("--attention-backend", s.attention_backend),
+        *_chosen(s, role, "--attention-backend"),
         ("--moe-runner-backend", runner),
-        ("--mem-fraction-static", f"{s.mem_fraction:g}"),
+        *_chosen(s, role, "--mem-fraction-static"),
     ]
     if s.trust_remote_code:
         words.append("--trust-remote-code")
-    if s.symm_mem:
-        words.append("--enable-symm-mem")
+    words += _chosen(s, role, "--enable-symm-mem")
     dp = 1 if role == "prefill" else s.dp
     words += [("--tp-size", str(tp_of(ctx, role)[0])), ("--dp-size", str(dp)), ("--ep-size", str(s.ep))]
     if dp > 1:
@@ -86,6 +118,7 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
             ("--nnodes", str(place.nnodes)),
             ("--node-rank", str(place.node_rank)),
         ]
+    words += _chosen(s, role, *(o for o in profiles.values(s.profile, role) if o.startswith("--spec")))
     words += [
         ("--dist-timeout", f"{s.dist_timeout:.0f}"),
         ("--watchdog-timeout", f"{s.watchdog_timeout:.0f}"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from entrypoint.node.model import quantization
+from entrypoint.plan import profiles
 from entrypoint.plan.context import Context
 from entrypoint.plan.diagnostics import Diagnostic, note, problem, warning
 from entrypoint.plan.engine import moe_runner, parallelism
@@ -22,6 +23,7 @@ from entrypoint.plan.roles.rank import Rank
 
 def check(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
     """Everything that is wrong or wasteful with a rank of SGLang."""
+    yield from _profile(ctx)
     model, given, split = ctx.facts.model, rank.options, rank.split
     nvfp4 = given.value("--quantization") == "modelopt_fp4"
     values = {"tp": split.tp, "dp": split.dp, "ep": split.ep}
@@ -52,6 +54,12 @@ def check(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
     room = split.nnodes * split.gpus_per_node
     if split.gpus < room and len(ctx.worker_roles) == 1:
         yield warning(f"{rank.role} uses {split.gpus} of {room} GPUs: {rank.settings['tp']} is {split.tp}")
+
+
+def _profile(ctx: Context) -> Iterator[Diagnostic]:
+    profile, engine = profiles.PROFILES[ctx.settings.profile], ctx.facts.engine
+    if why := profiles.misfit(profile, {"sglang": engine.sglang, "dynamo": engine.dynamo}):
+        yield problem(f"cannot use {profiles.SETTING}: {profile.name}: {why}: use balanced or original")
 
 
 def check_room(ctx: Context, gpus: int) -> Iterator[Diagnostic]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench import options
 from entrypoint.node.facts import Facts
+from entrypoint.plan.profiles import PROFILES, misfit
 from entrypoint.plan.types import Plan, Process
 from entrypoint.prepare.parser.ask import Answer, Question
 from tests.plan.deployments import HEAD, PINNED, SIX, Container, build, node
@@ -36,6 +37,11 @@ def plans(pair: Pair) -> Iterable[Plan]:
             )
         )
         yield build(Container({"role": "frontend", "router_mode": "kv", **HEAD, **settings}, facts=of))
+    for profile in PROFILES.values():
+        if misfit(profile, {"sglang": pair[0], "dynamo": pair[1]}) is None:
+            for role in ("single", "prefill", "decode"):
+                place = {"role": role, "profile": profile.name, **({} if role == "single" else NODES)}
+                yield build(Container(place, facts=of))
     yield build(Container({"role": "decode", **NODES, **SETS}, facts=of))
     yield build(Container({"role": "prefill", **NODES}, facts=of))
     yield build(Container(SIX, node(4), facts=of))
