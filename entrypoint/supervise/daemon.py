@@ -179,16 +179,16 @@ class Daemon:
             self._carry_out(self.director.gone(name, now))
         self._carry_out(self.watcher.turn(now))
         self._carry_out(self._witness.turn(now))
-        if self._on_ready is not None and self.director.ready:
-            text, self._on_ready = self._on_ready(self.plan), None
-            if text is not None:
-                self.output.show(text)
         extra = self.watcher.extra()
         for name, evidence in [*self._witness.found.items()]:
             extra.setdefault(name, {})["evidence"] = evidence
         self.snapshot = report.status(self.director, now, extra, self.prober.asked())
         self.snapshot["behind"] = self._witness.line
         self._history.turn(self.snapshot)
+        if self._on_ready is not None and self.director.ready:
+            text, self._on_ready = self._on_ready(self.plan), None
+            if text is not None:
+                self.output.show(text)
 
     def _deliver(self, now: float) -> None:
         while self.mailbox.events:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from entrypoint.supervise.status.client import get
 from tests.support.runner import Runner, free_port, until
 from tests.support.stack import ENGINE
 
@@ -81,3 +82,13 @@ def test_elsewhere_it_ends(case: str, tmp_path: Path) -> None:
         until(lambda: runner.process.poll() is not None, "it ends")
         assert runner.process.returncode == code
         runner.wait_for(named)
+
+
+def test_a_held_start_asks_for_the_token_too(tmp_path: Path) -> None:
+    port, env = free_port(), {**GROUP, "ROLE": "auto", "GLM47_STATUS_TOKEN": "let me in"}
+    with Runner(RUN, {**env, "GLM47_HEALTH_PORT": str(port)}, cwd=tmp_path) as runner:
+        runner.wait_for("held: not ready")
+        assert ask(port, "/status")[0] == 401
+        assert ask(port, "/readyz")[0] == 503
+        shown = get(f"http://127.0.0.1:{port}", "/status", token="let me in")
+        assert shown[0] == 200 and "LeaderWorkerSet does not say" in str(shown[1]["reason"])

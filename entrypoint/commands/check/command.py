@@ -100,13 +100,20 @@ def engine_python(plan: Plan) -> str | None:
     return next((p.argv[0] for p in plan.processes if p.vital or p.log_dialect is not None), None)
 
 
+HANGS = {
+    "gpus": ("GPUs", "the driver"),
+    "read": ("reading", "the model's file system"),
+    "model": ("model", "the model's file system"),
+    "cache": ("cache", "the cache's file system"),
+}
+"""Looks without whose answer a start would hang as well: what each is called, and who owes it."""
+
+
 def _hangs(name: str) -> Finding:
-    what = {"read": "reading", "gpus": "GPUs", "adapters": "HCA", "imex": "IMEX"}.get(name, name)
-    where = {
-        "gpus": "the driver", "read": "the model's file system", "model": "the model's file system",
-        "cache": "the cache's file system",
-    }.get(name, "what it is asked of")  # fmt: skip
-    text = f"cannot look at this: {name}: no answer in {PATIENCE:.0f} s: see whether {where} hangs"
+    what, who = HANGS.get(name, (name, ""))
+    if not who:
+        return warning(what, f"not known: no answer in {PATIENCE:.0f} s")
+    text = f"cannot look at this: {name}: no answer in {PATIENCE:.0f} s: see whether {who} hangs"
     return problem(what, text, ExitCode.TEMPFAIL)
 
 

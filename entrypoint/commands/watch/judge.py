@@ -140,6 +140,8 @@ def _findings(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
     status = view.get("status") or {}
     if view.get("seen") == "silent":
         yield "bad", f"does not answer: {view.get('why')}"
+    if status.get("behind"):
+        yield "bad", str(status["behind"])
     if status.get("reason"):
         yield "bad" if status.get("exit_code") else "warn", str(status["reason"])
     for process in status.get("processes", ()):

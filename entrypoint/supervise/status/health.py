@@ -178,8 +178,10 @@ def _serve(listener: socket.socket, views: Views) -> None:
             self.send_header("Connection", "close")
             self.end_headers()
             if self.command != "HEAD":
-                for event in views.pages.events():
-                    self.wfile.write(event)
+                # Closed by hand: who leaves must not be counted among those who look.
+                with contextlib.closing(views.pages.events()) as events:
+                    for event in events:
+                        self.wfile.write(event)
 
         def _unknown(self, path: str) -> None:
             self._json(404, {"error": f"no such page: {path}", "pages": KNOWN})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ class Pages:
         """Have open pages say how this runner ends."""
         self._deployment.finish(code, reason)
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Generator[bytes, None, None]:
         """Server-sent events, without end."""
         yield b"retry: 1000\n\n"
-        for event in self._deployment.events():
-            yield b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+        with closing(self._deployment.events()) as events:
+            for event in events:
+                yield b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import statistics
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +90,8 @@ def remaining(snapshot: Mapping[str, Any], starts: Sequence[Mapping[str, Any]]) 
     """
     if not starts or snapshot["started"]:
         return None
+    import statistics  # decimal and fractions come with it: not in the loop that records a start
+
     whole = statistics.median(start["ready"] for start in starts)
     now, spent = _phases(snapshot)
     usual = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
@@ -79,6 +80,7 @@ class Frontend:
         self._drain = found.drain if found is not None else None
         self._model = plan.served_model_name
         self._counts: list[tuple[float, float]] = []
+        self._lock = threading.Lock()
 
     def figures(self) -> dict[str, float | None]:
         """What its page of metrics says now; None where it says nothing."""
@@ -93,12 +95,13 @@ class Frontend:
 
     def _rate(self, count: float, now: float) -> float | None:
         """Tokens a second over SPAN seconds or a little more; `now` is monotonic."""
-        if self._counts and count < self._counts[-1][1]:
-            self._counts.clear()  # the frontend was started again
-        self._counts.append((now, count))
-        while len(self._counts) > 2 and now - self._counts[1][0] >= SPAN:
-            del self._counts[0]
-        since, first = self._counts[0]
+        with self._lock:
+            if self._counts and count < self._counts[-1][1]:
+                self._counts.clear()  # the frontend was started again
+            self._counts.append((now, count))
+            while len(self._counts) > 2 and now - self._counts[1][0] >= SPAN:
+                del self._counts[0]
+            since, first = self._counts[0]
         return round((count - first) / (now - since), 1) if now - since >= SPAN else None
 
 

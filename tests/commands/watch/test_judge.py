@@ -90,6 +90,13 @@ def test_what_several_say_is_said_once() -> None:
     assert found == [("bad", "n7", "decode: it stands"), ("warn", "5 nodes", "names are guessed")]
 
 
+def test_the_rank_that_is_behind_is_named() -> None:
+    line = "rank 13 of 24 stands in all_reduce"
+    seen = view()
+    seen["status"]["behind"] = line
+    assert findings([told(seen)], 10.0) == [("bad", "n1", line)]
+
+
 def shown(followed: Followed, width: int, height: int) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=True, color_system=None)

@@ -160,6 +160,8 @@ def test_eighteen_nodes_and_one_that_hangs(page: Browser, tmp_path: Path) -> Non
         view["status"] |= {"rank": rank, "nnodes": 2 if role == "prefill" else 4}
         if changes:
             view["status"] |= {"state": "degraded", "ready": False}
+        if name == "nvl72d011":  # its leader
+            view["status"] |= {"behind": "decode: rank 2 of 4 (node nvl72d013) is stopped"}
         doubles.append(Double(view))
     others = tuple(
         Peer(peer.name, peer.what, f"http://127.0.0.1:{double.port}", False)
@@ -176,6 +178,7 @@ def test_eighteen_nodes_and_one_that_hangs(page: Browser, tmp_path: Path) -> Non
             page.shows("✖ 1 of 18 hung")
             page.shows("nodes ready\n17 of 18")
             page.shows("decode: it has 12 requests and has not answered any for 34 s")
+            page.shows("decode: rank 2 of 4 (node nvl72d013) is stopped")
             assert "✖ hung" in state_of(page, "nvl72d013")
             page.press("b")
             assert "nvl72d013" in page.run("document.activeElement.innerText")

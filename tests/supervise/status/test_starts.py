@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 from entrypoint.supervise.status import starts
 from tests.support.plans import plan, process
-from tests.support.runner import Runner, until
+from tests.support.runner import ROOT, Runner, until
 
 USUAL = {"starting": 20.0, "weights": 200.0, "capture": 600.0}
 STARTS = [{"ready": 840.0 + n, "phases": USUAL} for n in (0, 0, 900)]
@@ -101,3 +103,13 @@ def test_a_runner_keeps_its_start(tmp_path: Path) -> None:
         until(path.exists, "the record of the start")
     assert json.loads(path.read_text())[0]["ready"] < 20
     assert threading.active_count() < 50
+
+
+def test_a_start_loads_nothing_of_the_page() -> None:
+    names = [
+        f"entrypoint.supervise.status.{name}" for name in ("pages", "view", "deployment", "starts", "access")
+    ]
+    code = "import sys, entrypoint.run as r; r.import_supervisor(); "
+    code += f"print([n for n in {names} if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout == "[]\n"
