@@ -10,11 +10,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+NAMES = {1: "SIGHUP", 2: "SIGINT", 3: "SIGQUIT", 15: "SIGTERM"}
+"""Of the signals that ask to stop: `signal` has names too, and takes long to import."""
+
 
 def main() -> None:
     """Run the command line, or exec a first word that is not ours."""
     words = sys.argv[1:]
-    _obey_stop_signals(0 if words[:1] == ["run"] else 128 + _signal.SIGTERM)
+    _open_standard_descriptors()
+    if words[:1] in (["run"], ["demo"]):
+        _obey_stop_signals(0, (_signal.SIGTERM, _signal.SIGINT, _signal.SIGHUP, _signal.SIGQUIT))
+    else:
+        _obey_stop_signals(128 + _signal.SIGTERM, (_signal.SIGTERM,))
     if words == ["run"]:
         # Without the command line's imports: they are an eighth of the way to the first spawn.
         from entrypoint.run import run
@@ -27,8 +34,22 @@ def main() -> None:
     cli(prog_name="glm47-runner")
 
 
-def _obey_stop_signals(code: int) -> None:
-    """Leave with `code` on SIGTERM from here on; `run` takes over later.
+def _open_standard_descriptors() -> None:
+    """Give what was started without standard input, output or error an empty one.
+
+    A socket or a log that is opened later would get its number, and lines would be written into it.
+    """
+    for descriptor, name in ((0, "stdin"), (1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", closefd=False))  # noqa: SIM115
+
+
+def _obey_stop_signals(code: int, signals: tuple[int, ...]) -> None:
+    """Leave with `code` on one of `signals` from here on; `run` takes over later.
 
     The kernel drops a signal to PID 1 that has no handler, and `docker stop` would then wait for its KILL: so
     this comes before the imports, which take ten times as long as the interpreter's own start (`signal` and
@@ -36,10 +57,14 @@ def _obey_stop_signals(code: int) -> None:
     """
 
     def leave(signum: int, frame: object) -> NoReturn:
-        os.write(2, b"glm47-runner: asked to stop by SIGTERM before anything was started\n")
-        os._exit(code)
+        try:
+            name = NAMES[signum]
+            os.write(2, f"glm47-runner: asked to stop by {name} before anything was started\n".encode())
+        finally:
+            os._exit(code)
 
-    _signal.signal(_signal.SIGTERM, leave)
+    for signum in signals:
+        _signal.signal(signum, leave)
 
 
 def execute(words: list[str]) -> NoReturn:

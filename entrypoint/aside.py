@@ -33,6 +33,16 @@ LOOK = 1.0
 """Seconds between looks at the child's state."""
 
 
+_planner = 0
+"""Pid of the child while it plans; 0: there is none."""
+
+
+def give_up() -> None:
+    """End the child that plans, if there is one. For a signal's handler: one that is stopped would stay."""
+    if _planner:
+        os.kill(_planner, signal.SIGKILL)
+
+
 def aside(
     function: Callable[[], tuple[T, int]], meanwhile: Callable[[], object], longest: float = LONGEST
 ) -> tuple[T, int]:
@@ -42,6 +52,7 @@ def aside(
     it, and nothing waits for that. Raises what `function` raised, and PlannerLostError when the child was
     killed, is stopped, or takes longer than `longest` seconds. The value must be picklable.
     """
+    global _planner
     ours, theirs = _socket.socketpair()
     parent = os.getpid()
     # The child must not even begin with the parent's handlers.
@@ -50,6 +61,7 @@ def aside(
     if pid == 0:
         ours.close()
         _child(function, theirs, parent)
+    _planner = pid
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     theirs.close()
     try:
@@ -60,6 +72,7 @@ def aside(
         os.waitpid(pid, 0)
         raise
     finally:
+        _planner = 0
         ours.close()
     try:
         value, error = pickle.loads(data)

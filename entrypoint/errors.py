@@ -6,8 +6,10 @@ Every error a user can meet is a `RunnerError` with one line in one voice,
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -90,3 +92,44 @@ class CheckFailedError(RunnerError):
     """A smoke test, probe or check looked at a running deployment and was not satisfied (1)."""
 
     exit_code = ExitCode.FAILURE
+
+
+MORE_MEMORY = "give the container more memory, and start again"
+MORE_PROCESSES = "raise the limit of processes (ulimit -u, pids.max), and start again"
+SHORTAGES: dict[int, tuple[ExitCode, str]] = {
+    errno.EMFILE: (ExitCode.CONFIG, "raise the limit of open files (ulimit -n)"),
+    errno.ENFILE: (ExitCode.TEMPFAIL, "the node has no open file left: start again, elsewhere"),
+    errno.ENOMEM: (ExitCode.TEMPFAIL, MORE_MEMORY),
+    errno.EAGAIN: (ExitCode.TEMPFAIL, MORE_PROCESSES),
+    errno.ENOSPC: (ExitCode.CANTCREAT, "make room on that file system"),
+    errno.EDQUOT: (ExitCode.CANTCREAT, "make room, or raise the quota"),
+}
+"""By errno: the exit code of a container that lacks what every process takes, and what to do."""
+
+
+class Shortage(NamedTuple):
+    """What is lacking, in one line, and the exit code."""
+
+    code: ExitCode
+    reason: str
+
+
+def shortage(error: BaseException) -> Shortage | None:
+    """What the machine lacks, where that is what `error` is about; None: it is a fault of another kind."""
+    if isinstance(error, MemoryError):
+        return Shortage(ExitCode.TEMPFAIL, f"cannot go on: no memory is left: {MORE_MEMORY}")
+    text = str(error)
+    # The loader of shared objects, and threads, tell it in words only.
+    if isinstance(error, ImportError) and ("failed to map segment" in text or "allocate memory" in text):
+        return Shortage(ExitCode.TEMPFAIL, f"cannot go on: {text}: {MORE_MEMORY}")
+    if isinstance(error, RuntimeError) and "can't start new thread" in text:
+        return Shortage(
+            ExitCode.TEMPFAIL,
+            f"cannot start a thread: {text}: give the container more memory, or raise its "
+            "limit of processes (ulimit -u, pids.max), and start again",
+        )
+    if isinstance(error, OSError) and error.errno in SHORTAGES:
+        code, remedy = SHORTAGES[error.errno]
+        where = f"{error.filename}: " if error.filename else ""
+        return Shortage(code, f"cannot go on: {where}{error.strerror}: {remedy}")
+    return None

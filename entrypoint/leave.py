@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from entrypoint import last_words
 from entrypoint.errors import ExitCode
 from entrypoint.node import in_slurm
 from entrypoint.node.in_group import in_group
@@ -22,10 +21,8 @@ DEFAULT_HEALTH_PORT = 9480
 
 def leave(code: int, reason: str, termination_log: str | None, environ: Mapping[str, str]) -> NoReturn:
     """Say the reason everywhere, and end with `code`. A start that is refused in a group is held first."""
-    for line in reason.splitlines():
-        print(f"glm47-runner: {line}", file=sys.stderr)
-    sys.stderr.flush()
-    write_termination_log(termination_log, reason)
+    last_words.say(reason)
+    last_words.write_termination_log(termination_log, reason)
     if in_group(environ):
         from entrypoint.supervise.status import held
 
@@ -58,15 +55,3 @@ def tell_job(environ: Mapping[str, str], code: int, reason: str, plan: Plan | No
             else f"{in_slurm.node_name(environ)}: {reason}"
         )
     record_failure(directory, job_code(code, plan.nnodes if plan is not None else 1), reason)
-
-
-def write_termination_log(path: str | None, reason: str) -> None:
-    """Leave the reason where Kubernetes looks for it. In /dev only if the file is there already."""
-    if not path:
-        return
-    create = 0 if path.startswith("/dev/") else os.O_CREAT
-    with contextlib.suppress(OSError):
-        # A FIFO without a reader would keep us here for ever.
-        fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY | create, 0o644)
-        with os.fdopen(fd, "w") as file:
-            file.write(reason + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import shutil
@@ -13,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from entrypoint.aside import aside
-from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError
-from entrypoint.leave import leave, tell_job, write_termination_log
+from entrypoint import last_words
+from entrypoint.aside import aside, give_up
+from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError, shortage
+from entrypoint.leave import leave, tell_job
 from entrypoint.settings import early
 from entrypoint.settings.deferred import defer
 
@@ -60,19 +62,23 @@ def become(
         tell_job(environ, error.exit_code, str(error))
         leave(error.exit_code, str(error), error.termination_log or log, environ)
     except Exception as error:
+        if (short := shortage(error)) is not None:
+            tell_job(environ, short.code, short.reason)
+            leave(short.code, short.reason, log, environ)
         import traceback
 
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         tell_job(environ, ExitCode.SOFTWARE, repr(error))
         leave(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}", log, environ)
-    write_termination_log(log, verdict.reason)
+    last_words.write_termination_log(log, verdict.reason)
     tell_job(environ, verdict.code, verdict.reason, loaded.plan)
     os._exit(verdict.code)
 
 
 def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, int]:
     """The plan, carried out as far as the first process, and the lock of its run directory."""
-    from entrypoint.prepare import run_dir
+    from entrypoint.prepare import leftovers, run_dir
     from entrypoint.prepare.parser import given
 
     loaded = load()
@@ -81,7 +87,12 @@ def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, i
             raise ConfigError(loaded.plan.unmet)
         # Before anything of a first runner's in the same directory is touched.
         run_dir.make(loaded.plan.run_dir)
-        lock = run_dir.lock(loaded.plan.run_dir, owner)
+        mine = leftovers.identity()
+        lock, killed = run_dir.lock(loaded.plan.run_dir, owner, mine)
+        loaded = replace(loaded, environ={**loaded.environ, leftovers.RUNNER: mine})
+        if killed and (left := leftovers.end(killed)):
+            note = f"the runner before was killed and had left, now ended: {', '.join(left)}"
+            loaded = replace(loaded, plan=replace(loaded.plan, notes=(*loaded.plan.notes, note)))
         with given.asked(loaded.plan, loaded.environ) as questions:
             prepare(loaded.plan)
             plan = with_patched_sources(loaded.plan, loaded.environ)
@@ -176,6 +187,7 @@ def supervise(
 
     `lock` is the run directory's, and given back.
     """
+    from entrypoint.prepare import run_dir
     from entrypoint.supervise import ports, process_tree
     from entrypoint.supervise.daemon import Daemon
     from entrypoint.supervise.status import health, report
@@ -226,7 +238,7 @@ def supervise(
     if files is not None and daemon.fate is not None:
         daemon.fate.linger()
         files.close()
-    os.close(lock)
+    run_dir.unlock(lock)
     daemon.say(verdict.reason)
     daemon.output.close(time.monotonic() + FLUSH)
     return verdict
@@ -241,8 +253,9 @@ def _stop_early(log: str) -> None:
 
     def stop(signum: int, frame: object) -> NoReturn:
         reason = f"asked to stop by {signal.Signals(signum).name} before anything was started"
-        os.write(2, f"glm47-runner: {reason}\n".encode())
-        write_termination_log(log, reason)
+        give_up()
+        last_words.say(reason)
+        last_words.write_termination_log(log, reason)
         os._exit(ExitCode.OK)
 
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):

@@ -16,6 +16,9 @@ from entrypoint.plan.stop_budget import Shares
 from entrypoint.plan.types import Endpoint, Gate, Process
 from entrypoint.settings.schema import Settings
 
+SILENT_TIMEOUT = 15.0
+"""Seconds: three questions, each of which waits 5 s for its answer (supervise/probes)."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -82,6 +85,12 @@ class Context:
         """What workers and the frontend wait for: servers of this container, else the gates."""
         own = tuple(r for r in ("etcd", "nats") if r in self.roles)
         return own + tuple(g.name for g in self.gates)
+
+    @property
+    def silent_timeout(self) -> float | None:
+        """Seconds that what never computes for long (a server, the mocker) may be silent; None: for ever."""
+        longest = self.settings.hang_timeout
+        return min(SILENT_TIMEOUT, longest) if longest else None
 
     def has(self, fact: Fact) -> bool:
         """Whether `fact` holds for what is installed; where that is not known, for the pinned release."""

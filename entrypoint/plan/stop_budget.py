@@ -4,7 +4,8 @@ GLM47_STOP_TIMEOUT is the budget of a whole stop. Processes stop in an order: ng
 and NATS; each once everything before it is gone. Of each two numbers are known:
 
 - `least`: kept for it in any case, from its stop signal to its KILL. What it really takes, with some room.
-- `grace`: what it may take where there is time left, because others left theirs or the budget is long.
+- `grace`: what it may take where others leave theirs: all but what is kept for those after it. A clean stop
+  that takes long is no failure as long as there is budget.
 
 So whoever is first may use all that is not kept for those after it:
 
@@ -51,25 +52,19 @@ class Need:
     least: float
     part: float
     """`least` as a part of the budget at most."""
-    grace: float
-    """Where there is time left."""
 
     def kept(self, total: float) -> float:
         """`least` in a budget of `total`."""
         return min(self.least, total * self.part)
 
-    def most(self, total: float) -> float:
-        """`grace` in a budget of `total`."""
-        return max(self.kept(total), min(self.grace, total * KEPT))
 
-
-NGINX = Need(1.0, 1 / 40, 0.0)
+NGINX = Need(1.0, 1 / 40)
 """QUIT ends it with its last request: its grace is its drain."""
-FRONTEND = Need(2.0, 1 / 12, 4.0)
+FRONTEND = Need(2.0, 1 / 12)
 """Drained before its signal: Dynamo then sleeps for 1 s, and is gone."""
-WORKER = Need(15.0, 1 / 4, 30.0)
+WORKER = Need(15.0, 1 / 4)
 """SGLang without a request takes 2 to 8 s where it has a core, 14 where it has none (engine-stop.md)."""
-SERVER = Need(2.0, 1 / 25, 5.0)
+SERVER = Need(2.0, 1 / 25)
 """etcd and NATS: well under one second where the disk is not slow."""
 
 
@@ -130,10 +125,8 @@ class Shares:
         return round(NEEDS[kind].kept(self.budget.total), 2)
 
     def grace(self, kind: str) -> float:
-        """Seconds from its stop signal that it gets where there is time left."""
-        if kind == "nginx":
-            return round(self.budget.latest_kill(kind), 2)
-        return round(NEEDS[kind].most(self.budget.total), 2)
+        """Seconds from its stop signal that it gets where nobody has taken them before."""
+        return round(self.budget.latest_kill(kind), 2)
 
     def drain(self, kind: str) -> float:
         """Seconds that it may drain when nothing stops before it."""

@@ -21,6 +21,7 @@ from entrypoint.plan.types import (
     StoreProbe,
 )
 from entrypoint.settings.origin import REDACTED
+from entrypoint.settings.secrets import redacted
 
 WIDTH = 100
 LISTS = {"etcd": "etcd's list", "file": "the file store"}
@@ -122,7 +123,7 @@ def _process(process: Process) -> Iterator[str]:
     if process.cwd is not None:
         rows.append(("in", process.cwd))
     yield from table(rows, indent=2)
-    yield from command(process.argv, indent=2)
+    yield from command(redacted(process.argv), indent=2)
     if process.env:
         yield "  with"
         hidden = process.secret_env

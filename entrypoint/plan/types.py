@@ -21,6 +21,7 @@ from entrypoint.plan.endpoint import Endpoint as Endpoint
 from entrypoint.plan.job_types import JobPlan as JobPlan
 from entrypoint.plan.job_types import Peer as Peer
 from entrypoint.plan.job_types import PlannedFile as PlannedFile
+from entrypoint.plan.layout_types import KvLayout as KvLayout
 from entrypoint.plan.probe_types import AliveProbe as AliveProbe
 from entrypoint.plan.probe_types import Announcements as Announcements
 from entrypoint.plan.probe_types import FrontendProbe as FrontendProbe
@@ -31,6 +32,7 @@ from entrypoint.plan.probe_types import PrefillProbe as PrefillProbe
 from entrypoint.plan.probe_types import Probe as Probe
 from entrypoint.plan.probe_types import StoreProbe as StoreProbe
 from entrypoint.settings.origin import REDACTED, Origin
+from entrypoint.settings.secrets import redacted
 
 PLAN_FORMAT = 1
 """Version of the JSON layout; raised when a field changes its meaning."""
@@ -143,6 +145,8 @@ class Process:
     one of them is dead while it goes on itself. Only for critical processes."""
     hang: HangWatch | None = None
     """How it is seen that it does not get on; None: nobody looks. Only for processes with `vital` ones."""
+    silent_timeout: float | None = None
+    """Seconds that it may answer no probe at all once it has been ready; then it hangs. None: for ever."""
     unlisted_timeout: float | None = None
     """Frontend on the file store: restart it when it has not seen so long what ready workers registered."""
 
@@ -156,26 +160,6 @@ class Gate:
     timeout: float
     setting: str
     """The setting or variable that names the server, for the error line."""
-
-
-@dataclass(frozen=True)
-class KvLayout:
-    """How a prefill or decode worker keeps its KV cache: what its counterpart must fit."""
-
-    role: str
-    attention_tp: int
-    """Ranks that share one KV cache: TP, or TP / DP where DP attention is on."""
-    pp: int
-    kv_heads: int
-    """Of the model."""
-    transfer_backend: str
-    kv_cache_dtype: str
-    page_size: int | None
-    """Tokens of a page; None: SGLang's own choice."""
-    sglang: str
-    """The release that it is judged by."""
-    transfer_code: str | None = None
-    """Digest of the installed code that hands KV caches over; None: not known."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +236,7 @@ def to_jsonable(plan: Plan) -> dict[str, Any]:
     data: dict[str, Any] = {"format": PLAN_FORMAT, **_jsonable(plan)}
     for raw, process in zip(data["processes"], plan.processes, strict=True):
         raw["env"] = {k: REDACTED if k in process.secret_env else v for k, v in raw["env"].items()}
+        raw["argv"] = [*redacted(process.argv)]
     data["status_token"] = REDACTED if plan.status_token is not None else None
     return data
 

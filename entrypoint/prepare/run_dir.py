@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
@@ -56,10 +57,11 @@ def _ours(path: Path) -> bool:
     return path.lstat().st_uid in (os.getuid(), 0)
 
 
-def lock(path: str, owner: int) -> int:
+def lock(path: str, owner: int, identity: str = "") -> tuple[int, str]:
     """Keep a second runner out of GLM47_RUN_DIR for as long as the returned descriptor is open anywhere.
 
-    `owner`: the process to name to the second one. ConfigError (78) when there is a first one already,
+    With it comes the identity of the runner before, where that one was killed (`unlock`); else "". `owner`:
+    the process to name to the second one; `identity`: of this runner. ConfigError (78) when there is one,
     CannotWriteError (73) when the lock cannot be made.
     """
     try:
@@ -78,10 +80,11 @@ def lock(path: str, owner: int) -> int:
                 "directory of its own"
             )
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        before = os.pread(descriptor, 128, 0).decode(errors="replace").split("\n")
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{owner}\n".encode(), 0)
+        os.pwrite(descriptor, f"{owner}\n{identity}\n".encode(), 0)
     except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").partition("\n")[0] or "unknown"
         os.close(descriptor)
         raise ConfigError(
             f"cannot use GLM47_RUN_DIR: {path}: another runner (pid {holder}) uses it: stop that one, or "
@@ -92,4 +95,11 @@ def lock(path: str, owner: int) -> int:
         raise CannotWriteError(
             f"cannot lock GLM47_RUN_DIR: {path}/{LOCK}: {error.strerror}: use a local directory or tmpfs"
         ) from None
-    return descriptor
+    return descriptor, before[1] if len(before) > 1 else ""
+
+
+def unlock(descriptor: int) -> None:
+    """Give the run directory back; nothing of this run is left."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+    os.close(descriptor)

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
 from entrypoint.errors import ConfigError
 from entrypoint.settings.early import DEFAULT_ENV_FILE, ENV_FILE_VARIABLE
 from entrypoint.settings.files import Unreadable, is_file, parse_env_file, read_text
+from entrypoint.settings.hosts import not_a_host
 from entrypoint.settings.origin import REDACTED, Origin
 from entrypoint.settings.schema import (
     INTERNAL,
@@ -27,6 +29,7 @@ from entrypoint.settings.schema import (
     roles_of,
     variable_of,
 )
+from entrypoint.settings.secrets import redacted_text
 from entrypoint.settings.words import (
     file_variables,
     is_secret,
@@ -228,6 +231,8 @@ def _validate(raw: Mapping[str, _Raw], problems: list[str]) -> Settings | None:
             )
         elif not is_secret(name) and (found := control_character(name, value.text)):
             remedies[name] = f"take the control character {found!r} out"
+        elif (remedy := not_a_host(name, value.text)) is not None:
+            remedies[name] = remedy
         else:
             usable[name] = value.text
     settings = None
@@ -243,9 +248,13 @@ def _validate(raw: Mapping[str, _Raw], problems: list[str]) -> Settings | None:
     # Outside the handler: a ConfigError must not carry pydantic's error, with the input in it, as context.
     for name in Settings.model_fields:
         if name in remedies:
-            text = REDACTED if is_secret(name) else shown(raw[name].text)
+            text = REDACTED if is_secret(name) else shown(_without_secrets(name, raw[name].text))
             problems.append(f"cannot use {variable_of(name)}: {text} ({raw[name].origin}): {remedies[name]}")
     return None if problems else settings
+
+
+def _without_secrets(name: str, value: Any) -> Any:
+    return redacted_text(value) if name.endswith("extra_args") and value else value
 
 
 def _origins(settings: Settings, raw: Mapping[str, _Raw], env_file: str | None) -> dict[str, Origin]:
@@ -253,7 +262,7 @@ def _origins(settings: Settings, raw: Mapping[str, _Raw], env_file: str | None) 
     for name in Settings.model_fields:
         value = getattr(settings, name)
         origins[variable_of(name)] = Origin(
-            value=REDACTED if isinstance(value, SecretStr) else value,
+            value=REDACTED if isinstance(value, SecretStr) else _without_secrets(name, value),
             origin=raw[name].origin if name in raw else "default",
         )
     origins[ENV_FILE_VARIABLE] = Origin(env_file or DEFAULT_ENV_FILE, ENVIRONMENT if env_file else "default")

@@ -244,7 +244,7 @@ class Settings(BaseSettings):
         ge=0,
         le=MAX_SECONDS,
         allow_inf_nan=False,
-        description="The same before its container ends (exit 75); 0: never",
+        description="The same before its container ends (75), or a server restarts (15 s at most); 0: never",
     )
     stop_timeout: Seconds = Field(60, description="Total budget of a stop, drain included")
     drain_delay: float = Field(
@@ -347,7 +347,7 @@ def roles_of(settings: Settings) -> tuple[str, ...]:
     return split_roles(settings.role)
 
 
-INTERNAL = ("GLM47_PROCESS",)
+INTERNAL = ("GLM47_PROCESS", "GLM47_RUNNER")
 """Set by the runner on its children, so a runner started by one of them must accept it."""
 
 LOADER_ONLY = (ENV_FILE_VARIABLE,)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from entrypoint.errors import ExitCode
+from entrypoint.errors import SHORTAGES, ExitCode
 from entrypoint.plan.types import Process
 from entrypoint.supervise.process_tree import MARK, dies_with
 
@@ -29,15 +29,18 @@ class SpawnError(Exception):
 
 
 REMEDIES = {
+    **SHORTAGES,
     errno.EACCES: (126, "see `glm47-runner plan`"),
     errno.EPERM: (126, "see `glm47-runner plan`"),
-    errno.EMFILE: (ExitCode.CONFIG, "raise the limit of open files (ulimit -n)"),
-    errno.ENFILE: (ExitCode.TEMPFAIL, "the node has no open file left: start again, elsewhere"),
-    errno.ENOMEM: (ExitCode.TEMPFAIL, "give the container more memory, and start again"),
-    errno.EAGAIN: (ExitCode.TEMPFAIL, "raise the limit of processes (ulimit -u, pids.max), and start again"),
     errno.E2BIG: (ExitCode.CONFIG, "shorten the environment or GLM47_EXTRA_ARGS"),
 }
 """What keeps a process from starting, beside a file that is not there: the exit code, and what to do."""
+
+
+def spawn_error(name: str, error: OSError, what: str) -> SpawnError:
+    """Why process `name` cannot be started: `error`, which was about `what` unless it says."""
+    code, remedy = REMEDIES.get(error.errno or 0, (127, "see `glm47-runner plan`"))
+    return SpawnError(code, f"cannot start {name}: {error.filename or what}: {error.strerror}: {remedy}")
 
 
 class OutputReader:
@@ -96,9 +99,7 @@ class Child:
                 preexec_fn=dies_with(os.getpid()),
             )
         except OSError as error:
-            where = error.filename or spec.argv[0]
-            code, remedy = REMEDIES.get(error.errno or 0, (127, "see `glm47-runner plan`"))
-            raise SpawnError(code, f"cannot start {spec.name}: {where}: {error.strerror}: {remedy}") from None
+            raise spawn_error(spec.name, error, spec.argv[0]) from None
         popen.returncode = 0  # the loop reaps: Popen must not wait for the pid on its own
         self.pid = self.pgid = popen.pid
         self.life += 1

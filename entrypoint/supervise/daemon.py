@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.errors import ExitCode
+from entrypoint.errors import ExitCode, shortage
 from entrypoint.plan.types import FrontendProbe, Plan
 from entrypoint.supervise import ports, signals
 from entrypoint.supervise.children import LEAVING_POLL, Children
@@ -34,7 +34,7 @@ from entrypoint.supervise.status import report
 from entrypoint.supervise.status.history import History
 from entrypoint.supervise.supervisord.control import ControlSocket
 from entrypoint.supervise.supervisord.views import Controlled
-from entrypoint.supervise.waiting import Waiting
+from entrypoint.supervise.waiting import Reserve, Waiting
 from entrypoint.supervise.watchdog.hang_looks import HangLookout
 from entrypoint.supervise.watchdog.vital import Lookout
 from entrypoint.supervise.watchdog.witness import Witness
@@ -59,6 +59,7 @@ class Daemon:
         """`on_ready` is called once everything is ready, and may give a text to show."""
         self.mailbox = Mailbox()
         self._waiting, self._control = Waiting(self.mailbox.fd), control
+        self._reserve = Reserve(self.mailbox.fd)
         self.plan, self._on_ready = plan, on_ready
         self.children = Children(plan, environ)
         self.output = Output(
@@ -149,8 +150,10 @@ class Daemon:
             self._exited(self.children.end_orphans())
             self._finish()
         except Exception as error:
+            self._reserve.release()
             self._abandon()
-            return Verdict(ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}")
+            short = shortage(error)
+            return Verdict(*short or (ExitCode.SOFTWARE, f"a fault of the runner itself: {error!r}"))
         finally:
             self.prober.close()
             self.lookout.close()
@@ -158,6 +161,7 @@ class Daemon:
             self.keeper.close()
             if self.fate is not None:
                 self.fate.close()
+            self._reserve.release()
             signals.let_go()
         assert self.director.verdict is not None
         return self.director.verdict
@@ -233,7 +237,8 @@ class Daemon:
             return self.director.fail(ExitCode.CONFIG, answer.why, now)
         unlisted = answer.loading and isinstance(self.plan.process(answer.name).ready, FrontendProbe)
         news: list[Action] = [Say(f"{answer.name}: {line}") for line in answer.news]
-        return news + self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
+        news += self.director.health(answer.name, answer.ready, answer.why, now, unlisted)
+        return news + (self.director.silent(answer.name, answer.silent, now) if answer.silent else [])
 
     def _hollow(self, name: str, life: int, dead: Dead, now: float) -> list[Action]:
         if life != self._life(name):

@@ -10,7 +10,7 @@ from functools import partial
 from signal import SIGKILL, Signals
 
 from entrypoint.plan.types import LoadedProbe
-from entrypoint.supervise.child import SpawnError
+from entrypoint.supervise.child import SpawnError, spawn_error
 from entrypoint.supervise.children import Children
 from entrypoint.supervise.discovery.lists import Lists
 from entrypoint.supervise.lifecycle.actions import Action, Drain, Kill, Say, Signal, Spawn, Unlist
@@ -60,16 +60,12 @@ class Executor:
         if self.director.procs[name].state is not State.SPAWNING:
             return  # the container stops since then: another one could not be started
         child, spec = self.children.all[name], self.director.plan.process(name)
-        read, write = make_pipe()
         now = time.monotonic()
         try:
-            pid = self.children.launch(name, write)
+            pid, read = self._launch(name)
         except SpawnError as error:
-            os.close(read)
             self.carry_out(self.director.spawn_failed(name, error.code, str(error), now))
             return
-        finally:
-            os.close(write)
         child.attach(self.watcher.new_output(name, read))
         self.carry_out(self.director.spawned(name, pid, now))
         self.say(f"{name} started with pid {pid}")
@@ -81,6 +77,20 @@ class Executor:
         if spec.hang is not None:
             batches = partial(self.watcher.batches, name)
             self.hangs.watch(Engine(name, child.life, pid, spec.vital, spec.hang, settled, batches))
+
+    def _launch(self, name: str) -> tuple[int, int]:
+        """(its pid, the read end of its output), or SpawnError."""
+        try:
+            read, write = make_pipe()
+        except OSError as error:
+            raise spawn_error(name, error, "a pipe for its output") from None
+        try:
+            return self.children.launch(name, write), read
+        except SpawnError:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
 
     def _settled(self, name: str) -> bool:
         """It has been ready: it has started all that it needs. Safe from any thread."""

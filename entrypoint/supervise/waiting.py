@@ -24,6 +24,9 @@ and a fast writer would fill its pipe and wait for us."""
 LITTLE = 16 << 10
 """Bytes: a round of reads that gave less is followed by a pause."""
 
+RESERVED = 4
+"""Descriptors: a look at /proc takes two at a time."""
+
 Ready = list[tuple[selectors.SelectorKey, int]]
 
 
@@ -38,6 +41,22 @@ class Handler(Protocol):
 
     def handle_read_event(self) -> None:
         """Input is there, or the other end is gone."""
+
+
+class Reserve:
+    """Descriptors that nobody uses: what comes last must be able to look at processes where none is left."""
+
+    def __init__(self, fd: int) -> None:
+        """Copies of `fd`, RESERVED of them, or as many as there can be."""
+        self._held: list[int] = []
+        with contextlib.suppress(OSError):
+            while len(self._held) < RESERVED:
+                self._held.append(os.dup(fd))
+
+    def release(self) -> None:
+        """Let them be used."""
+        while self._held:
+            os.close(self._held.pop())
 
 
 class Waiting:

@@ -12,6 +12,7 @@ from tests.lint.sources import ROOT, Module, imports, modules
 FLOW = {
     "errors": "",
     "aside": "errors supervise",
+    "last_words": "",
     "files": "",
     "settings": "errors",
     "node": "errors settings",
@@ -19,8 +20,8 @@ FLOW = {
     "prepare": "errors files node plan",
     "supervise": "errors files plan",
     "load": "errors settings node plan",
-    "leave": "errors settings node plan supervise",
-    "run": "errors settings node plan prepare supervise aside load leave",
+    "leave": "errors settings node plan supervise last_words",
+    "run": "errors settings node plan prepare supervise aside last_words load leave",
     "commands": "errors files settings node plan prepare supervise load run",
     "__main__": "commands run",
 }

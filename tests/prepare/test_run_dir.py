@@ -62,7 +62,7 @@ def test_ours_is_taken(prepared: Prepared, tmp_path: Path) -> None:
     prepare(path, prepared)
     run_dir.make(str(path))
     assert path.is_dir() and not [*path.glob(".write-test*")]
-    os.close(run_dir.lock(str(path), 1))
+    os.close(run_dir.lock(str(path), 1)[0])
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")
@@ -78,13 +78,13 @@ def test_another_user_s_is_refused(prepared: Prepared, words: str, tmp_path: Pat
 
 
 def test_a_second_runner_is_refused_and_told_of_the_first(tmp_path: Path) -> None:
-    first = run_dir.lock(str(tmp_path), 4711)
+    first, _ = run_dir.lock(str(tmp_path), 4711)
     for _ in range(2):
         with pytest.raises(RunnerError, match=r"another runner \(pid 4711\) uses it") as error:
             run_dir.lock(str(tmp_path), 4712)
         assert error.value.exit_code == 78
     os.close(first)
-    os.close(run_dir.lock(str(tmp_path), 4712))
+    os.close(run_dir.lock(str(tmp_path), 4712)[0])
 
 
 @pytest.mark.parametrize("verb", NO_LOCK)

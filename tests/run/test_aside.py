@@ -126,3 +126,24 @@ def test_a_stop_while_the_plan_is_made_is_a_stop(moment: float, everyone: bool, 
     assert "Traceback" not in output
     assert not (logs / "failure").exists()
     assert not reason.exists() or reason.read_text().startswith("asked to stop by SIGTERM")
+
+
+def test_a_stop_ends_a_planner_that_is_stopped(tmp_path: Path) -> None:
+    """SIGSTOP reaches it before it can ask the kernel to end it with its runner."""
+    code = (
+        "import os, signal, time; from pathlib import Path; from entrypoint import aside\n"
+        "def leave(*_):\n"
+        "    aside.give_up(); os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, leave)\n"
+        "aside._be_quiet = lambda parent: os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "aside.aside(lambda: (0, 0), lambda: None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as runner:
+        task = Path(f"/proc/{runner.pid}/task/{runner.pid}/children")
+        planner = int(until(lambda: task.read_text().strip(), "a planner"))
+        until(
+            lambda: Path(f"/proc/{planner}/stat").read_text().rpartition(")")[2].split()[0] == "T", "stopped"
+        )
+        runner.terminate()
+        assert runner.wait(20) == 0
+    until(lambda: not alive(planner), "the planner is gone")

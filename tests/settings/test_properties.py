@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from entrypoint.errors import ConfigError
+from entrypoint.settings.hosts import HOSTS
 from entrypoint.settings.load import Loaded, load
 from entrypoint.settings.origin import REDACTED
 from entrypoint.settings.schema import Settings, variable_of
@@ -33,6 +34,8 @@ def valid(field: str) -> st.SearchStrategy[str]:
         return st.lists(st.sampled_from(("etcd", "nats", "decode")), min_size=1, unique=True).map(",".join)
     if field == "namespace":
         return st.text(string.ascii_lowercase + string.digits, min_size=1)
+    if field in HOSTS:
+        return st.text(string.ascii_letters + string.digits, min_size=1) | st.ip_addresses().map(str)
     if field.endswith("extra_args"):
         return st.text(string.ascii_letters + "-= ", min_size=1).map(lambda text: f"-{text}-")
     if kind.choices:

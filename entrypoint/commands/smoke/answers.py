@@ -6,7 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from entrypoint.supervise.probes import no_answer
+from entrypoint.supervise.probes.no_answer import Said
+
 FINISH_REASONS = ("stop", "length", "tool_calls", "content_filter")
+
+
+SPECULATED = 8
+"""Tokens that an engine which speculates may give beyond those asked for."""
 
 
 class Unexpected(Exception):
@@ -19,6 +26,7 @@ class Answer:
 
     text: str
     detail: str
+    reasoning: str = ""
 
 
 def model_names(data: dict[str, Any]) -> list[str]:
@@ -43,18 +51,21 @@ def whole(data: dict[str, Any], chat: bool, max_tokens: int) -> Answer:
         message = choice.get("message")
         if not isinstance(message, dict) or message.get("role") != "assistant":
             raise Unexpected(f"the choice has no message of the assistant: {excerpt(choice)}")
-        text = _spoken(message)
+        content, reasoning = _spoken(message)
+        calls = bool(message.get("tool_calls"))
     else:
-        text = _string(choice, "text")
-    return _answer(text, _usage(data.get("usage"), max_tokens), choice["finish_reason"])
+        content, reasoning, calls = _string(choice, "text"), "", False
+    tokens, counts = _usage(data.get("usage"), max_tokens)
+    said = Said(content, reasoning, choice["finish_reason"], tokens, max_tokens, calls, chat)
+    return _answer(said, counts)
 
 
 def streamed(body: str, chat: bool, max_tokens: int) -> Answer:
     """Read an answer that came as server-sent events. Raises Unexpected for a wrong shape or wrong counts."""
-    parts: list[str] = []
+    parts: list[tuple[str, str]] = []
     finish: str | None = None
-    usage: str | None = None
-    done = False
+    usage: Any = None
+    done = calls = False
     for payload in events(body):
         if done:
             raise Unexpected("the stream goes on after [DONE]")
@@ -70,26 +81,29 @@ def streamed(body: str, chat: bool, max_tokens: int) -> Answer:
         _refuse_error(data)
         _expect(data, "object", "chat.completion.chunk" if chat else "text_completion")
         if data.get("usage") is not None:
-            usage = _usage(data["usage"], max_tokens)
+            usage = data["usage"]  # some count on with every event: the last one tells
         if data.get("choices") == []:
             continue  # the event that carries the usage
         choice = _only_choice(data)
         text, reason = _delta(choice, chat), choice.get("finish_reason")
-        if finish is not None and text:
+        calls = calls or bool((choice.get("delta") or {}).get("tool_calls"))
+        if finish is not None and any(text):
             raise Unexpected("the stream has text after its finish_reason")
         if reason is not None:
             if reason not in FINISH_REASONS:
                 raise Unexpected(f"finish_reason is {excerpt(reason)}")
             finish = reason
-        if text:
+        if any(text):
             parts.append(text)
     if not done:
         raise Unexpected(f"the stream broke off after {len(parts)} pieces of text: no [DONE]")
     if finish is None:
         raise Unexpected("the stream ended without a finish_reason")
-    if not parts:
+    tokens, counts = (None, f"{len(parts)} pieces") if usage is None else _usage(usage, max_tokens)
+    if not parts and not calls:
         raise Unexpected("the stream carried no text")
-    return _answer("".join(parts), usage or f"{len(parts)} pieces", finish)
+    content, reasoning = ("".join(text) for text in zip(*parts, strict=True)) if parts else ("", "")
+    return _answer(Said(content, reasoning, finish, tokens, max_tokens, calls, chat), counts)
 
 
 def events(body: str) -> list[str]:
@@ -127,10 +141,13 @@ def excerpt(value: Any, length: int = 160) -> str:
     return (line if len(line) <= length else line[: length - 1] + "…") or "(nothing)"
 
 
-def _answer(text: str, counts: str, finish: str) -> Answer:
-    if not text.strip():
+def _answer(said: Said, counts: str) -> Answer:
+    if (why := no_answer.fault(said)) is not None:
+        raise Unexpected(f"{why}; it says: {excerpt(said.content or said.reasoning, 60)}")
+    both = said.reasoning + said.content
+    if not both.strip() and not said.calls:
         raise Unexpected("the answer has no text")
-    return Answer(text, f"{counts}, {finish}: {excerpt(text, 60)}")
+    return Answer(said.content, f"{counts}, {said.finish}: {excerpt(both, 60)}", said.reasoning)
 
 
 def _refuse_error(data: dict[str, Any]) -> None:
@@ -155,18 +172,20 @@ def _only_choice(data: dict[str, Any]) -> dict[str, Any]:
     return choice
 
 
-def _delta(choice: dict[str, Any], chat: bool) -> str:
+def _delta(choice: dict[str, Any], chat: bool) -> tuple[str, str]:
+    """(content, reasoning) of one event."""
     if not chat:
-        return _string(choice, "text", missing_ok=True)
+        return _string(choice, "text", missing_ok=True), ""
     delta = choice.get("delta")
     if not isinstance(delta, dict):
         raise Unexpected(f"the choice has no delta: {excerpt(choice)}")
     return _spoken(delta)
 
 
-def _spoken(message: dict[str, Any]) -> str:
-    """Reasoning and content: a model that is cut off while it thinks has answered all the same."""
-    return "".join(_string(message, key, missing_ok=True) for key in ("reasoning_content", "content"))
+def _spoken(message: dict[str, Any]) -> tuple[str, str]:
+    """(content, reasoning): a model that is cut off while it thinks has answered all the same."""
+    reasoning = "".join(_string(message, key, missing_ok=True) for key in ("reasoning_content", "reasoning"))
+    return _string(message, "content", missing_ok=True), reasoning
 
 
 def _string(data: dict[str, Any], key: str, *, missing_ok: bool = False) -> str:
@@ -178,7 +197,8 @@ def _string(data: dict[str, Any], key: str, *, missing_ok: bool = False) -> str:
     raise Unexpected(f"{key} is not a text: {excerpt(data)}")
 
 
-def _usage(usage: Any, max_tokens: int) -> str:
+def _usage(usage: Any, max_tokens: int) -> tuple[int, str]:
+    """(completion_tokens, the counts in words)."""
     if not isinstance(usage, dict):
         raise Unexpected("the answer has no usage counts")
     prompt, completion, total = (
@@ -189,12 +209,12 @@ def _usage(usage: Any, max_tokens: int) -> str:
             "no tokens came: completion_tokens is 0; with prefill and decode workers see decode's log: "
             "it may not reach prefill's bootstrap server"
         )
-    if prompt <= 0 or not 0 < completion <= max_tokens or total != prompt + completion:
+    if prompt <= 0 or not 0 < completion <= max_tokens + SPECULATED or total != prompt + completion:
         raise Unexpected(
             f"usage does not add up: prompt_tokens {prompt}, completion_tokens {completion} "
             f"(asked for at most {max_tokens}), total_tokens {total}"
         )
-    return f"{prompt} + {completion} tokens"
+    return completion, f"{prompt} + {completion} tokens"
 
 
 def _count(usage: dict[str, Any], key: str) -> int:

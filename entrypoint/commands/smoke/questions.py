@@ -43,6 +43,8 @@ class Check:
     seconds: float
     text: str = ""
     """What the model said."""
+    reasoning: str = ""
+    """What it thought before, where that comes apart."""
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,10 @@ class _Run:
         import httpx
 
         start = time.monotonic()
-        ok, detail, text = False, "", ""
+        ok, detail, text, reasoning = False, "", "", ""
         try:
             answer = ask()
-            ok, detail, text = True, answer.detail, answer.text
+            ok, detail, text, reasoning = True, answer.detail, answer.text, answer.reasoning
         except Unexpected as error:
             detail = str(error)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
@@ -183,7 +185,8 @@ class _Run:
             detail = f"no whole answer within {self.timeout:g} s"
         except httpx.HTTPError as error:
             detail = f"the answer broke off: {error or type(error).__name__}"
-        self.checks.append(Check(name, ok, detail, round(time.monotonic() - start, 3), text))
+        took = round(time.monotonic() - start, 3)
+        self.checks.append(Check(name, ok, detail, took, text, reasoning))
 
     def _models(self) -> Answer:
         data = self._json("GET", "/v1/models", None)
@@ -247,4 +250,8 @@ class _Run:
         if found:
             return Check("expected text", True, f"{word!r} in: {'; '.join(found)}", 0.0)
         said = smoke_answers.excerpt(answers[-1].text) if answers else "nothing"
+        thought = [check.name for check in self.checks if word.casefold() in check.reasoning.casefold()]
+        if thought:
+            where = f"only the reasoning of {'; '.join(thought)} has it"
+            return Check("expected text", False, f"no answer contains {word!r}: {where}", 0.0)
         return Check("expected text", False, f"no answer contains {word!r}; the last one says: {said}", 0.0)

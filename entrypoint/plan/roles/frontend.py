@@ -115,6 +115,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
         least=ctx.stop.least("frontend"),
         criticality=Criticality.RESTART,
         start_timeout=s.start_timeout,
+        silent_timeout=ctx.silent_timeout,
         unlisted_timeout=UNLISTED_TIMEOUT if ctx.discovery == "file" else None,
     )
     return Part(process, (ctx.api.frontend,), tuple(about))

@@ -103,5 +103,6 @@ def nginx(ctx: Context, frontends: Sequence[str]) -> tuple[Part, PlannedFile]:
         least=ctx.stop.least("nginx"),
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
+        silent_timeout=ctx.silent_timeout,
     )
     return Part(process, (entry,), about), config

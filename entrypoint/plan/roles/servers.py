@@ -71,6 +71,7 @@ def _process(ctx: Context, name: str, argv: tuple[str, ...], ready: HttpProbe | 
         least=ctx.stop.least("server"),
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
+        silent_timeout=ctx.silent_timeout,
     )
 
 

@@ -96,6 +96,7 @@ def _part(ctx: Context, rank: Rank, cwd: str | None) -> Part:
         log_dialect=None if mock else "sglang",
         vital=() if mock else sglang.VITAL,
         hang=None if mock else _hang(ctx, rank, metrics),
+        silent_timeout=ctx.silent_timeout if mock else None,
     )
     return Part(process, (rank.system, *_ports(ctx, rank)), about)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
+from entrypoint.errors import ExitCode
 from entrypoint.plan.types import AliveProbe, Criticality
 from entrypoint.supervise.lifecycle.process import GateState, Proc
 from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.lifecycle.verdicts import Verdict
 
 if TYPE_CHECKING:
     from entrypoint.supervise.lifecycle.stopping import StopPlan
@@ -66,6 +68,24 @@ def late(proc: Proc, now: float) -> str | None:
         return f"is not ready after {start:g} s ({doing}): see its log, or raise GLM47_START_TIMEOUT"
     if stall is not None and now >= proc.last_sign + stall:
         return f"made no progress for {stall:g} s ({doing}): see its log, or raise GLM47_STALL_TIMEOUT"
+    return None
+
+
+def overdue(
+    procs: Iterable[Proc], gates: Iterable[GateState], started_at: float, now: float
+) -> Verdict | Proc | None:
+    """How the run ends for what is late at `now`; or a process that has lived as long as makes it ready."""
+    if silent := silent_gate(gates, started_at, now):
+        return Verdict(ExitCode.UNAVAILABLE, silent)
+    for proc in procs:
+        if proc.verdict is not None and now >= (proc.verdict_at or now):
+            return proc.verdict
+        if proc.state is State.RUNNING and proc.ready_at is None and proc.spawned_at is not None:
+            probe = proc.spec.ready
+            if isinstance(probe, AliveProbe) and now >= proc.spawned_at + probe.seconds:
+                return proc
+            if why := late(proc, now):
+                return Verdict(ExitCode.TEMPFAIL, f"cannot start: {proc.spec.name} {why}")
     return None
 
 

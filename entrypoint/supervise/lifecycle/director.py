@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan.stop_budget import LATE_STOP, LEFTOVER_GRACE
-from entrypoint.plan.types import AliveProbe, Criticality, Plan
-from entrypoint.supervise.lifecycle import deadlines, restarts, stop_ends, stop_steps
+from entrypoint.plan.types import Criticality, Plan
+from entrypoint.supervise.lifecycle import deadlines, restarts, silence, stop_ends, stop_steps
 from entrypoint.supervise.lifecycle.actions import Action, Kill, Say, Signal, Spawn, Unlist
 from entrypoint.supervise.lifecycle.process import GateState, Proc
 from entrypoint.supervise.lifecycle.states import State
@@ -91,7 +91,7 @@ class Director:
         proc.ready, proc.ready_at, proc.why, proc.killed = False, None, "starting", False
         proc.stuck = proc.requests = None
         proc.answers = proc.suspected = False
-        proc.start_again_at = None
+        proc.start_again_at, proc.hung = None, ""
         return []
 
     def spawn_failed(self, name: str, code: int, reason: str, now: float) -> list[Action]:
@@ -124,6 +124,15 @@ class Director:
         took = now - (proc.spawned_at or now)
         said: list[Action] = [Say(f"{name} is ready" + (f" after {took:.1f} s" if first else " again"))]
         return said + self.tick(now)
+
+    def silent(self, name: str, seconds: float, now: float) -> list[Action]:
+        """No probe of process `name` has had any answer for `seconds`."""
+        proc = self.procs[name]
+        if self.stopping is not None or not silence.too_long(proc, seconds):
+            return []
+        if proc.spec.criticality is Criticality.CRITICAL:
+            return self._broken(proc, silence.verdict(proc, seconds), now)
+        return silence.replace(proc, seconds)
 
     def gate(self, name: str, answered: bool, why: str, now: float) -> list[Action]:
         """A server outside this container answered its probe, or did not."""
@@ -267,19 +276,10 @@ class Director:
         return [*killed, *(said if verdict is None else self._end(verdict, now))]
 
     def _overdue(self, now: float) -> list[Action]:
-        if silent := deadlines.silent_gate(self.gates.values(), self.started_at, now):
-            return self._end(Verdict(ExitCode.UNAVAILABLE, silent), now)
-        for proc in self.procs.values():
-            if proc.verdict is not None and now >= (proc.verdict_at or now):
-                return self._end(proc.verdict, now)
-            if proc.state is State.RUNNING and proc.ready_at is None and proc.spawned_at is not None:
-                probe = proc.spec.ready
-                if isinstance(probe, AliveProbe) and now >= proc.spawned_at + probe.seconds:
-                    return self.health(proc.spec.name, True, "", now)
-                if late := deadlines.late(proc, now):
-                    reason = f"cannot start: {proc.spec.name} {late}"
-                    return self._end(Verdict(ExitCode.TEMPFAIL, reason), now)
-        return []
+        found = deadlines.overdue(self.procs.values(), self.gates.values(), self.started_at, now)
+        if isinstance(found, Verdict):
+            return self._end(found, now)
+        return [] if found is None else self.health(found.spec.name, True, "", now)
 
     def _open(self, need: str) -> bool:
         if need in self.gates:

@@ -51,6 +51,8 @@ class Proc:
     """What it last said of its requests."""
     suspected: bool = False
     """Its requests wait unanswered, so far without a consequence."""
+    hung: str = ""
+    """Why it was killed, where it had given no answer for too long."""
     recycling: bool = False
     """Stopped by us only to be started again at once."""
     recycles: int = 0

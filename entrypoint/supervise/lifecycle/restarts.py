@@ -15,6 +15,10 @@ RESET = 60.0
 """Seconds of readiness after which a server starts counting its restarts anew."""
 BACKOFF_FIRST, BACKOFF_MAX = 0.5, 30.0
 """Seconds before the first restart in place, doubled for each further one; and at most."""
+DOUBLINGS = 10
+"""After so many the delay is BACKOFF_MAX for certain."""
+RECYCLE_GRACE = 4.0
+"""Seconds between the stop signal and KILL of a frontend that is restarted: it serves nobody."""
 MAX_RECYCLES = 2
 """Restarts of a frontend that does not find its workers: after that it is them that are not registered."""
 
@@ -28,9 +32,12 @@ def after_end(proc: Proc, most: int, jitter: float, now: float) -> tuple[list[Ac
     if proc.restarts >= most:
         proc.enter(State.ENDED)
         again = f" after {proc.restarts} restarts (GLM47_MAX_RESTARTS)" if proc.restarts else ""
+        if proc.hung:
+            return [], Verdict(ExitCode.TEMPFAIL, f"{name} {proc.hung}{again}: start it again")
         reason = f"{name} ended: {describe_code(code)}{again}: see its log"
         return [], Verdict(code or ExitCode.FAILURE, reason)
-    delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2**proc.restarts) * jitter
+    # A factor of 2 to the power of a thousand is no float.
+    delay = min(BACKOFF_MAX, BACKOFF_FIRST * 2 ** min(proc.restarts, DOUBLINGS)) * jitter
     proc.restarts += 1
     proc.restarts_total += 1
     proc.enter(State.BACKOFF)
@@ -56,7 +63,7 @@ def recycle_if_unlisted(
     proc.recycling = True
     proc.recycles += 1
     proc.enter(State.STOPPING)
-    proc.kill_at = now + proc.spec.grace
+    proc.kill_at = now + min(proc.spec.grace, RECYCLE_GRACE)
     text = f"{name} cannot use {what}: it is restarted"
     return [Say(text), Signal(name, proc.spec.stop_signal)], None
 

@@ -52,7 +52,7 @@ TRANSITIONS = (
     Transition(State.SPAWNING, State.RUNNING, "it was started"),
     Transition(State.SPAWNING, State.ENDED, "it cannot be started, or the container stops"),
     Transition(State.RUNNING, State.DRAINING, "the container stops, and it has something to finish"),
-    Transition(State.RUNNING, State.STOPPING, "the container stops, or it does not find its workers"),
+    Transition(State.RUNNING, State.STOPPING, "the container stops, it finds no workers, or answers nothing"),
     Transition(State.RUNNING, State.LEFTOVERS, "it ended"),
     Transition(State.DRAINING, State.STOPPING, "it has finished, cannot any more, or its time is over"),
     Transition(State.DRAINING, State.LEFTOVERS, "it ended"),

@@ -15,11 +15,10 @@ MAX_LINE = 1 << 20
 """Bytes of one line that are held back waiting for its end; a longer line is printed in pieces."""
 
 _EMPTY_BEFORE_CR = re.compile(rb"(^|[\n\r])\r+")
-# CSI, OSC (closed by BEL or ST) and the two-byte escapes; none of them reaches over a line's end.
-_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\^-~])")
-_MOVING_ESCAPE = re.compile(
-    rb"\x1b(?:\[[0-?]*[ -/]*[@-ln-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\^-~])"
-)
+# CSI, OSC (closed by BEL or ST) and the two-byte escapes; none of them reaches over a line's end. Last a lone
+# ESC: what stands around a sequence that is taken out of its middle would be one itself.
+_ESCAPE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)?|[ -/]*[0-Z\\^-~])|\x1b")
+_COLOUR = re.compile(rb"(\x1b\[[0-?]*[ -/]*m)|" + _ESCAPE.pattern)
 _COLOURED_LINE = re.compile(rb"(\x1b[^\n]*)\n")
 _quote = json.encoder.encode_basestring
 """C-coded JSON string literal of a str; leaves non-ASCII characters readable."""
@@ -224,7 +223,7 @@ class Formatter:
     def _escapes(self, data: bytes) -> bytes:
         if not self.colours:
             return _ESCAPE.sub(b"", data)
-        return _COLOURED_LINE.sub(rb"\1" + b"\x1b[0m\n", _MOVING_ESCAPE.sub(b"", data))
+        return _COLOURED_LINE.sub(rb"\1" + b"\x1b[0m\n", _COLOUR.sub(rb"\1", data))
 
     def _json(self, name: str, block: Block, data: bytes, when: float) -> bytes:
         head = f'{{"ts": "{stamp(when)}", "process": {_quote(name)}, "line": '

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.errors import shortage
 from entrypoint.plan.own_questions import WARM_UP_HEADERS
 from entrypoint.plan.types import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe, StoreProbe
 from entrypoint.supervise.discovery import file_store
@@ -31,6 +32,10 @@ class UnreachableError(Exception):
         """Seconds after which that will not change any more."""
 
 
+class SilentError(Exception):
+    """No answer at all, as a stopped process gives none."""
+
+
 @dataclass(frozen=True)
 class View:
     """What a frontend lists."""
@@ -50,10 +55,11 @@ def ask(
 ) -> tuple[bool, str, bool]:
     """Ask once: (ready, why not, the server answered that it is not ready yet).
 
-    `judge` says so of what a frontend lists. Raises UnreachableError.
+    `judge` says so of what a frontend lists. Raises UnreachableError and SilentError.
     """
     if isinstance(probe, NatsProbe):
         return _ask_nats(probe)
+    seen: View | None = None
     if isinstance(probe, StoreProbe):
         why = lacks(probe)
         return not why, why, False
@@ -66,13 +72,14 @@ def ask(
         if isinstance(probe, PrefillProbe):
             return _ask_prefill(probe, client(None))
         if isinstance(probe, FrontendProbe) and judge is not None:
-            return judge(view(probe, client(None)))
-    except httpx.ConnectError as error:
-        return False, f"no connection: {_short(error)}", False
-    except httpx.TimeoutException:
-        return False, f"no answer within {TIMEOUT:g} s", False
+            seen = view(probe, client(None))
+            return judge(seen)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return False, _short(error), False
+        why = _why(error)
+        # What was asked about a frontend's workers is not its own silence; nor is what we ourselves lack.
+        if seen is not None or isinstance(error, httpx.InvalidURL) or _is_ours(error):
+            return False, why, False
+        raise SilentError(why) from error
     raise TypeError(f"not a probe that can be asked: {probe!r}")
 
 
@@ -108,6 +115,23 @@ def samples(text: str, metrics: tuple[str, ...], label: str = "") -> list[float 
 
 def _short(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def _why(error: Exception) -> str:
+    import httpx
+
+    if isinstance(error, httpx.ConnectError):
+        return f"no connection: {_short(error)}"
+    return f"no answer within {TIMEOUT:g} s" if isinstance(error, httpx.TimeoutException) else _short(error)
+
+
+def _is_ours(error: BaseException | None) -> bool:
+    """Whether we could not even ask: no descriptor, or no memory."""
+    while error is not None:
+        if shortage(error) is not None:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _ask_http(probe: HttpProbe, client: httpx.Client) -> tuple[bool, str, bool]:
@@ -193,7 +217,10 @@ def _ask_nats(probe: NatsProbe) -> tuple[bool, str, bool]:
         with socket.create_connection((probe.host, probe.port), timeout=TIMEOUT) as connection:
             greeting = connection.makefile("rb").readline(1 << 16)
     except OSError as error:
-        return False, f"no connection to {where}: {error.strerror or error}", False
+        why = f"no connection to {where}: {error.strerror or error}"
+        if _is_ours(error):
+            return False, why, False
+        raise SilentError(why) from error
     if not greeting.startswith(b"INFO "):
         return False, f"{where} does not greet as NATS does", False
     try:

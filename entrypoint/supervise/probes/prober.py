@@ -19,7 +19,7 @@ from entrypoint.plan.own_questions import HEADERS
 from entrypoint.plan.types import Announcements, Drain, Endpoint, Probe
 from entrypoint.supervise.ports import taken_from
 from entrypoint.supervise.probes.announced import Announced
-from entrypoint.supervise.probes.asking import TIMEOUT, UnreachableError, ask, in_flight
+from entrypoint.supervise.probes.asking import TIMEOUT, SilentError, UnreachableError, ask, in_flight
 from entrypoint.supervise.probes.frontend import judge_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ RESTLESS = 0.5
 CLOSED = 1.0
 """Seconds after which a port that nobody listens on means that there is nothing left to wait for. A process
 that was killed closes its ports before its end is seen: it must not pass for one that has answered all."""
+SILENCES = 3
+"""Questions without any answer before that means something: a container that was paused misses one."""
 MISSES = 2
 """Failures in a row before something that was ready is called not ready."""
 
@@ -60,6 +62,8 @@ class Answer:
     """Waiting longer will not help."""
     taken: bool = False
     """It was somebody else who answered, on a port of ours."""
+    silent: float = 0.0
+    """Seconds since it gave its last answer of any kind, where SILENCES questions in a row got none."""
 
 
 @dataclass
@@ -213,6 +217,8 @@ class _Watch(threading.Thread):
         self.over = False
         self.frontend = judge_of(probe, clients.get, self.event.set, announced)
         self.unreachable_since: float | None = None
+        self.silence: list[float] = []
+        """When questions were asked, the last ones, that got no answer at all."""
 
     def run(self) -> None:
         began = time.monotonic()
@@ -253,7 +259,13 @@ class _Watch(threading.Thread):
 
     def _ask(self) -> Answer:
         began = time.monotonic()
-        answer = self._answer()
+        try:
+            answer = self._answer()
+            self.silence = []
+        except SilentError as error:
+            self.silence.append(began)
+            silent = time.monotonic() - self.silence[0] if len(self.silence) >= SILENCES else 0.0
+            answer = Answer(self.what, False, str(error), self.life, silent=silent)
         self.asked.add(time.monotonic() - began)
         return answer
 
@@ -266,6 +278,8 @@ class _Watch(threading.Thread):
             self.unreachable_since = self.unreachable_since or now
             hopeless = now - self.unreachable_since >= error.patience
             return Answer(self.what, False, str(error), self.life, loading=True, hopeless=hopeless)
+        except SilentError:
+            raise
         except Exception as error:  # a probe that breaks is an answer too: never a dead thread
             ready, why, loading = False, f"probe failed: {error!r}", False
         if ready and self.endpoints:

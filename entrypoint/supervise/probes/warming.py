@@ -12,6 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from entrypoint.supervise.probes.no_answer import Said, fault
+
+TOKENS = 8
+"""Asked for by each request: enough to see that an engine says one thing again and again."""
 AT_ONCE = 8
 """Requests in flight at most."""
 WAIT_FIRST, WAIT_MAX = 0.5, 60.0
@@ -135,7 +139,7 @@ def body(model: str, pair: Pair, nonce: str) -> dict[str, Any]:
     return {
         "model": model,
         "messages": [{"role": "user", "content": f"{nonce}: Hello"}],
-        "max_tokens": 2,
+        "max_tokens": TOKENS,
         "temperature": 0.7,
         "top_p": 0.9,
         "nvext": nvext,
@@ -167,15 +171,16 @@ def lacks_tokens(answer: Any) -> str | None:
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
         return "no tokens: the answer has no choices"
-    finish = choices[0].get("finish_reason")
-    if finish in ("abort", "error", "cancelled"):
-        return f"no tokens: finish_reason is {finish}"
     usage = answer.get("usage")
     count = usage.get("completion_tokens") if isinstance(usage, Mapping) else None
-    if isinstance(count, int) and not isinstance(count, bool):
-        return None if count > 0 else "no tokens: completion_tokens is 0"
+    tokens = count if isinstance(count, int) and not isinstance(count, bool) else None
     message = choices[0].get("message")
     parts = message if isinstance(message, Mapping) else {}
-    if any(parts.get(key) for key in ("content", "reasoning_content", "reasoning", "tool_calls")):
+    texts = {key: parts.get(key) for key in ("content", "reasoning_content", "reasoning")}
+    content, *reasoning = (text if isinstance(text, str) else "" for text in texts.values())
+    calls, finish = bool(parts.get("tool_calls")), choices[0].get("finish_reason")
+    if (why := fault(Said(content, "".join(reasoning), finish, tokens, TOKENS, calls))) is not None:
+        return why
+    if tokens or calls or any(texts.values()):
         return None
     return "no tokens: the message is empty, and nothing counts its tokens"

@@ -25,6 +25,8 @@ LARGEST_FORM = 4096
 KNOWN = ["/", "/startupz", "/livez", "/readyz", "/status", "/plan", "/metrics"]
 CONNECTIONS = 64
 """Clients at a time: one more, and the oldest connection is closed. Descriptors are for the processes."""
+SHARE = 4
+"""Where there are few descriptors: one part in so many is for clients."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,14 @@ def listen(host: str, port: int) -> socket.socket:
             "stop what holds the port, or choose another"
         ) from None
     return listener
+
+
+def most_connections() -> int:
+    """How many clients there may be at a time."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return CONNECTIONS if limit == resource.RLIM_INFINITY else max(4, min(CONNECTIONS, limit // SHARE))
 
 
 def serve(listener: socket.socket, views: Views) -> None:
@@ -210,11 +220,12 @@ def _serve(listener: socket.socket, views: Views) -> None:
         connections: ClassVar[list[socket.socket]] = []
         """Open ones, oldest first."""
         lock = threading.Lock()
+        most = most_connections()
 
         def process_request(self, request: Any, client_address: Any) -> None:
             with self.lock:
                 self.connections.append(request)
-                if len(self.connections) > CONNECTIONS:
+                if len(self.connections) > self.most:
                     # Its handler reads an end of the stream, and closes it.
                     with contextlib.suppress(OSError):
                         self.connections.pop(0).shutdown(socket.SHUT_RDWR)

@@ -19,6 +19,8 @@ from entrypoint.supervise.supervisord.views import Controlled
 
 MODE = 0o600
 BACKLOG = 16
+CONNECTIONS = 16
+"""Clients at a time: one more, and the oldest connection is closed. Descriptors are for the processes."""
 
 
 class ControlSocket:
@@ -68,6 +70,8 @@ class ControlSocket:
 
     def handlers(self) -> Mapping[int, Any]:
         """What the loop is to wait for now."""
+        for connection in [*self._served.values()][1 : -CONNECTIONS or None]:  # the first one listens
+            connection.close()
         return self._waiting or self._served
 
     def close(self) -> None:

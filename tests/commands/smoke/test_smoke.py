@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from entrypoint.commands.cli import cli
 from entrypoint.commands.smoke.questions import SmokeReport, base_url, smoke
 from entrypoint.errors import ConfigError, ExitCode, NobodyListensError
-from tests.commands.smoke import server
+from entrypoint.supervise.probes.no_answer import Said
+from tests.commands.smoke import no_answers, server
 from tests.commands.smoke.server import CHAT, MODELS, TEXT, Behaviour, Handler, Send, serving
 
 
@@ -70,6 +71,9 @@ def events(path: str, **values: Any) -> Send:
 
 
 GOOD_STREAM = server.sse(server.good_events(CHAT))
+DONE = b"data: [DONE]\n\n"
+COUNTING = {**server.USAGE, "completion_tokens": 0}
+"""Of a server that counts on with every event."""
 HTML = b"<html><title>502 Bad Gateway</title></html>"
 
 BENT: list[tuple[str, bool, Send, str]] = [
@@ -106,8 +110,8 @@ BENT: list[tuple[str, bool, Send, str]] = [
     (
         TEXT,
         False,
-        changed(TEXT, usage={"prompt_tokens": 1, "completion_tokens": 33, "total_tokens": 34}),
-        "completion_tokens 33 (asked for at most 32)",
+        changed(TEXT, usage={"prompt_tokens": 1, "completion_tokens": 41, "total_tokens": 42}),
+        "completion_tokens 41 (asked for at most 32)",
     ),
     (TEXT, False, choice(TEXT, text=" \n"), "the answer has no text"),
     (TEXT, False, choice(TEXT, text=["x"]), "text is not a text"),
@@ -151,7 +155,10 @@ def test_each_wrong_answer_is_one_failed_line(path: str, stream: bool, send: Sen
         GOOD_STREAM.replace(b"data: ", b"data:"),
         b": keep-alive\n\n" + GOOD_STREAM,
         b"event: message\nid: 7\nretry: 100\n" + GOOD_STREAM,
-        GOOD_STREAM.replace(b'"content"', b'"reasoning_content"'),
+        GOOD_STREAM.replace(b'"content": "P', b'"reasoning_content": "P'),
+        GOOD_STREAM.replace(b'"content": "P', b'"reasoning": "P'),
+        server.sse([{**event, "usage": COUNTING} for event in server.good_events(CHAT)[:-1]])[: -len(DONE)]
+        + server.sse(server.good_events(CHAT)[-1:]),
         server.sse(server.good_events(CHAT)[:-1]),
     ],
 )
@@ -187,6 +194,32 @@ def test_a_word_that_no_answer_has() -> None:
     name, detail = only_failure(run(Behaviour(), expect_text="Rome"))
     assert name == "expected text"
     assert detail == "no answer contains 'Rome'; the last one says: Paris."
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", no_answers.BAD)
+def test_what_is_no_answer_fails(name: str, stream: bool) -> None:
+    said, expected = no_answers.BAD[name]
+    failure, detail = only_failure(run(Behaviour(bent={(CHAT, stream): no_answers.send(said, stream)})))
+    assert expected in detail and failure.startswith("chat completion")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", no_answers.GOOD)
+def test_odd_answers_are_answers(name: str, stream: bool) -> None:
+    said = no_answers.GOOD[name]
+    report = run(Behaviour(bent={(CHAT, stream): no_answers.send(said, stream)}))
+    assert report.ok, report.table()
+
+
+def test_a_word_that_only_the_reasoning_has() -> None:
+    said = Said("It is that one.", "Rome, I think", "stop", 9)
+    bent = {(CHAT, stream): no_answers.send(said, stream) for stream in (False, True)}
+    name, detail = only_failure(run(Behaviour(bent=bent), expect_text="rome"))
+    assert name == "expected text"
+    assert detail == (
+        "no answer contains 'rome': only the reasoning of chat completion; chat completion, streamed has it"
+    )
 
 
 def test_a_server_that_never_answers_and_one_that_drips() -> None:

@@ -167,3 +167,39 @@ def test_unknown_format_and_tiny_limit_are_refused() -> None:
         Formatter("xml")
     with pytest.raises(ValueError, match="at least 4"):
         LineSplitter(3)
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            b"\x1b",
+            b"[",
+            b"]",
+            b"31",
+            b";",
+            b"m",
+            b"2J",
+            b"H",
+            b"x",
+            b"\x07",
+            b"\x1b\\",
+            b"0",
+            b"(",
+            b"B",
+            b"?25l",
+        ]
+    ),
+    max_size=14,
+)
+
+
+@example([b"\x1b", b"[", b"\x1b", b"[", b"31", b"m", b"2J"])
+@example([b"\x1b", b"\x1b", b"[", b"m", b"[", b"2J"])
+@given(PIECES)
+def test_no_escape_is_left_however_they_are_nested(pieces: list[bytes]) -> None:
+    line = b"".join(pieces) + b"\n"
+    assert b"\x1b" not in strip_escapes(line)
+    for log_format in ("text", "json"):
+        assert b"\x1b" not in Formatter(log_format).format("a", Block(line), 0.0)
+    shown = Formatter(colours=True).format("a", Block(line), 0.0)
+    assert b"\x1b" not in re.sub(rb"\x1b\[[0-?]*[ -/]*m", b"", shown), "a terminal gets colours only"

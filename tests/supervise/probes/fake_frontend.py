@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from entrypoint.supervise.probes.warming import TOKENS
+
 
 def tokens(text: str = "Hi", **fields: Any) -> dict[str, Any]:
     """A good chat completion; `fields` replace its own."""
@@ -20,7 +22,7 @@ def tokens(text: str = "Hi", **fields: Any) -> dict[str, Any]:
     return {
         "object": "chat.completion",
         "choices": [{"index": 0, "message": message, "finish_reason": "length"}],
-        "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+        "usage": {"prompt_tokens": 5, "completion_tokens": TOKENS, "total_tokens": 5 + TOKENS},
     } | fields
 
 

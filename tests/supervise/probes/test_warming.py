@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint.supervise.probes.warming import AT_ONCE, Pair, Warmth, body, lacks_tokens, served_by
+from entrypoint.supervise.probes.warming import AT_ONCE, TOKENS, Pair, Warmth, body, lacks_tokens, served_by
 from tests.supervise.probes.fake_frontend import tokens
 
 A, B = Pair(1, 8), Pair(1, 9)
@@ -23,7 +23,10 @@ def message(**fields: Any) -> dict[str, Any]:
     [
         tokens(),
         tokens(""),  # the server's count: a token may have no text
-        tokens("", usage={"completion_tokens": 1}),
+        tokens("", usage={"completion_tokens": TOKENS}),
+        tokens(
+            choices=[{"finish_reason": "stop", "message": {"content": "Hi"}}], usage={"completion_tokens": 1}
+        ),
         message(content="Hi"),
         message(content=None, reasoning_content="The user"),
         message(reasoning="The user"),
@@ -57,6 +60,10 @@ def test_tokens(answer: Any) -> None:
         (tokens(choices=[{"finish_reason": "error"}]), "finish_reason is error"),
         ({"error": {"message": "no prefill"}}, "no prefill"),
         (tokens(error="broken"), "broken"),
+        (tokens("!" * TOKENS), "again and again"),
+        (tokens("a\0"), "NUL"),
+        (tokens("<|user|>"), "special tokens"),
+        (tokens("Hi", usage={"completion_tokens": 1}), "1 tokens came of the 8 asked for"),
     ],
 )
 def test_no_tokens(answer: Any, why: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from entrypoint.plan.types import HttpProbe
 from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.supervisord.control import CONNECTIONS
 from entrypoint.supervise.supervisord.views import STATES
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, until
@@ -154,3 +155,18 @@ def test_every_state_has_one_that_supervisorctl_knows() -> None:
 
     known = {getProcessStateDescription(code) for code in STATES.values()}
     assert known <= set(vars(ProcessStates))
+
+
+def test_idle_connections_do_not_use_up_descriptors(tmp_path: Path) -> None:
+    with Runner.of_plan(plan(process("engine")), tmp_path) as runner:
+        until(lambda: runner.get("/readyz")[0] == 200, "ready")
+        held = []
+        for _ in range(3 * CONNECTIONS):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(str(socket_of(tmp_path)))
+            held.append(client)
+            client.send(b"GET /")
+        assert "engine" in rows(tmp_path), "the newest is answered"
+        assert len([*Path(f"/proc/{runner.process.pid}/fd").iterdir()]) < CONNECTIONS + 40
+        runner.signal(signal.SIGTERM)
+        assert runner.wait() == 0
