@@ -187,10 +187,11 @@ def supervise(
 
     `lock` is the run directory's, and given back.
     """
+    from entrypoint.plan.types import to_jsonable
     from entrypoint.prepare import run_dir
     from entrypoint.supervise import ports, process_tree
     from entrypoint.supervise.daemon import Daemon
-    from entrypoint.supervise.status import health, report
+    from entrypoint.supervise.status import health, machine, report
     from entrypoint.supervise.supervisord.control import ControlSocket
 
     _stay_small()
@@ -229,6 +230,8 @@ def supervise(
 
     def after_first_spawn() -> None:
         health.serve(listener, views)
+        daemon.output.record({"plan": to_jsonable(plan)})
+        daemon.output.record({"machine": machine.facts()})
         if files is not None:
             files.start()
 

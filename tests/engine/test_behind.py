@@ -1,0 +1,58 @@
+"""A rank that stands still: named by its leader with its stack, while the others only wait for it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from entrypoint.commands.diagnose import logs, report
+from tests.engine.hangs import SCHEDULER, ends_with
+from tests.engine.machines import cable
+from tests.engine.stacks import START, Stack, asking
+from tests.support.node import Node
+from tests.support.stack import free_ports
+
+NAMED = 30.0
+"""Seconds from the fault within which the rank is named, with the real limits: 14 on two free cores."""
+
+
+@pytest.mark.engine_more
+def test_a_stopped_follower_is_named_by_its_leader_with_its_stack(
+    other: Node, model: Path, release: str, tmp_path: Path
+) -> None:
+    """TP 2 over two machines, as two nodes of a Slurm job, whose runners ask each other."""
+    log_dir = tmp_path / "logs"
+    common = free_ports() | {
+        "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": f"{other.here},{other.address}", "GLM47_TP": "2",
+        "GLM47_DECODE_NODES": "2", "GLM47_LOG_DIR": str(log_dir),
+    }  # fmt: skip
+    near = common | cable(other.interface_here) | {"SLURMD_NODENAME": other.here, "SLURM_NODEID": "0"}
+    far = common | cable(other.interface) | {"SLURMD_NODENAME": other.address, "SLURM_NODEID": "1"}
+    leader = Stack(tmp_path / "here", model, "auto", release=release, **near)
+    follower = Stack(tmp_path / "there", model, "auto", release=release, node=other, **far)
+    with leader, follower:
+        follower.ready()
+        leader.ready()
+        (pid,) = follower.pids(SCHEDULER)
+        with asking(leader):
+            os.kill(pid, signal.SIGSTOP)
+            began = time.monotonic()
+            line = leader.runner.wait_for(f"rank 1 of 2 (node {other.address}) is behind since", START)
+            took = time.monotonic() - began
+            print(f"named after {took:.1f} s: {line}")
+            assert took < NAMED
+            assert "is stopped by a signal: " in line and "scheduler.py:" in line, line
+            assert line.endswith("; the other 1 of its worker waits")
+            (stacks,) = log_dir.glob(f"{other.address}_*.stacks")
+            assert "do_signal_stop" in stacks.read_text() and "MainThread" in stacks.read_text()
+            assert leader.runner.get("/status")[1]["behind"] in line
+            ends_with(follower.runner, 75, "is stopped by a signal")
+            leader.runner.wait(START)
+    found = logs.diagnose(log_dir)
+    print(report.text(found))
+    first = found.judgement.first
+    assert first is not None and (first.node, first.kind, first.rank) == (other.address, "stopped", "TP1")
