@@ -2,6 +2,7 @@
 # make test  passes the tests
 # make test-engine  passes those with SGLang itself, on the CPU: 2.5 GB, installed by it
 # make test-engine-all  passes more of them
+# make test-stacks  starts releases of Dynamo beside the pinned one, with the mocker: 1.5 GB, installed by it
 PYTHON ?= python3
 BIN := .venv/bin
 ENGINE := .venv/engine
@@ -9,7 +10,7 @@ AIPERF := .venv/bench
 SIDE_BY_SIDE := -n 3 --dist loadfile
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-bench setup-cpu-engine demo test test-engine test-engine-all releases lint unit bench lock clean
+.PHONY: setup setup-bench setup-cpu-engine demo test test-engine test-engine-all test-stacks releases lint unit bench lock clean
 
 setup: .venv/.ready $(ENGINE)/.ready
 
@@ -38,7 +39,7 @@ demo: setup
 	$(BIN)/glm47-runner demo
 
 test: setup setup-bench
-	$(BIN)/python -m pytest -n auto -m "not container and not slurm and not engine"
+	$(BIN)/python -m pytest -n auto -m "not container and not slurm and not engine and not dynamo"
 
 # SGLang and Dynamo on the CPU, in ~/.cache/glm47-runner; installed once for each state of the lock files.
 setup-cpu-engine: setup
@@ -52,11 +53,18 @@ test-engine-all: setup-cpu-engine
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "engine and not releases" tests/engine
 	$(BIN)/python -m pytest -m "engine_more and (container or slurm)" tests
 
-# Every release on the registry: the padding edit, layouts, hints, FlashInfer; and every engine test, on the pinned
-# release and on the newer ones, 2.5 GB each.
+# Releases of Dynamo, in ~/.cache/glm47-runner as well. `make releases` takes all of them.
+test-stacks: setup
+	$(BIN)/python -m tests.support.dynamo
+	$(BIN)/python -m pytest -n 3 -m "dynamo and not releases" tests/stack tests/plan
+
+# Every release on the registry: the padding edit, layouts, hints, FlashInfer; every engine test, on the pinned
+# release and on the newer ones, 2.5 GB each; and the stacks on every release of Dynamo, which docs/releases.md tells.
 releases: setup test-engine-all
 	$(BIN)/python -m pytest -m releases -n auto tests/prepare tests/plan tests/supervise/failures
 	$(BIN)/python -m pytest -m releases tests/engine
+	$(BIN)/python -m pytest -n 3 -m dynamo tests/stack tests/plan
+	$(BIN)/python bench/dynamo_releases.py
 
 lint: .venv/.ready
 	$(BIN)/python -m pytest tests/lint

@@ -14,3 +14,8 @@ for release in 0.5.6.post2 0.5.14 0.5.23; do
 	"${for_python[@]}" 3.11 --no-deps "requirements/cpu-engine-$release.in" \
 		-o "requirements/cpu-engine-$release.txt"
 done
+# Dynamo with the mocker, beside the pinned release in engine.txt.
+for release in 0.9.1 1.0.2 1.1.1 1.2.1 1.3.1 1.4.2 1.5.1 1.6.1; do
+	echo "ai-dynamo==$release" | "${compile[@]}" - --overrides requirements/dynamo-overrides.in \
+		-o "requirements/dynamo-$release.txt"
+done

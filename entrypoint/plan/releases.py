@@ -149,12 +149,19 @@ MOCKER_NEEDS_NATS = Fact(
     "1.3.0",
     "ran: 0.8.1, 0.9.1 and 1.0.2 do, 1.3.1 and 1.6.1 do not; those between were not run",
 )
+EVENTS_OVER_NATS = Fact(
+    "dynamo",
+    "every process asks for NATS, except on the file store, unless DYN_EVENT_PLANE says zmq",
+    "1.1.0",
+    "1.3.0",
+    "ran: 1.1.1 and 1.2.1 do; 0.8.1, 0.9.1, 1.0.2, 1.3.1 and 1.6.1 do not (tests/stack/test_releases.py)",
+)
 HEALTH_BY_ENDPOINT = Fact(
     "dynamo",
-    "/health and /live stay 503 without DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS, with the mocker",
+    "dynamo.sglang heeds DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS; later only the mocker does, which needs it",
     None,
     "1.3.0",
-    "ran: 0.8.1, 0.9.1, 1.0.2; from 1.3.1 on the variable does nothing for dynamo.sglang",
+    "ran: 0.8.1 to 1.6.1 with the mocker (docs/releases.md), 1.3.1 with SGLang on a GPU",
 )
 
 

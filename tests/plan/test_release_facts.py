@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from bench import dynamo_releases
 from entrypoint.plan import releases
 from entrypoint.plan.releases import Fact, facts, unlooked_at
 from tests.plan.deployments import HEAD, PINNED, Container, build
@@ -47,7 +48,9 @@ def rounds(version: str) -> bool:
 
 
 def pins(version: str) -> tuple[int, ...]:
-    found = re.search(r"flashinfer[_-]python(?:\[[^]]*\])?==(\d+)\.(\d+)\.(\d+)", metadata(version))
+    found = re.search(
+        r"flashinfer[_-]python(?:\[[^]]*\])?==(\d+)\.(\d+)\.(\d+)", metadata(f"sglang=={version}")
+    )
     assert found is not None
     return tuple(map(int, found.groups()))
 
@@ -65,8 +68,8 @@ def parsers(version: str) -> bytes:
         return archive.read("dynamo/_core.abi3.so")
 
 
-def metadata(version: str) -> str:
-    with zipfile.ZipFile(wheel(f"sglang=={version}")) as archive:
+def metadata(requirement: str) -> str:
+    with zipfile.ZipFile(wheel(requirement)) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
         return archive.read(name).decode()
 
@@ -141,6 +144,22 @@ def test_the_frontend_is_given_no_flag_that_its_release_lacks(version: str) -> N
     assert all(f'"{word}"' in known for word in argv if word.startswith("--"))
     if version.startswith("0"):
         assert dynamo_parser("frontend", "main", version).parse_args([*argv]).enforce_disagg
+
+
+@pytest.mark.dynamo
+@pytest.mark.parametrize("dynamo", dynamo_releases.RELEASES)
+def test_the_documents_releases_pin_each_other(dynamo: str) -> None:
+    version, flashinfer = dynamo_releases.RELEASES[dynamo]
+    asked = re.search(r"sglang(?:\[\w+])?==(\S+); extra == .sglang", metadata(f"ai-dynamo=={dynamo}"))
+    assert asked is not None and asked[1] == version
+    pinned = re.search(r"flashinfer[_-]python(?:\[\w+])?==(\S+)", metadata(f"sglang=={version}"))
+    assert pinned is not None and pinned[1] == flashinfer
+
+
+def test_the_document_says_what_is_planned() -> None:
+    """Else `python bench/dynamo_releases.py` writes it anew."""
+    page = dynamo_releases.PAGE.read_text()
+    assert dynamo_releases.section(page, "planned") == dynamo_releases.planned()
 
 
 LITERAL = re.compile(r"[\"']\d+\.\d+(\.\d+)?(\.post\d+)?[\"']")

@@ -53,3 +53,21 @@ def chat(port: int | str, tokens: int = 8) -> tuple[int, Any]:
     return ask(
         port, "/v1/chat/completions", {"model": "glm-4.7", "messages": [message], "max_tokens": tokens}
     )
+
+
+def streamed(port: int | str, tokens: int = 8) -> list[str]:
+    """The texts of one streamed chat completion, which has come to its end; HTTPError when it is refused."""
+    message = {"role": "user", "content": "Hello!"}
+    body = {"model": "glm-4.7", "messages": [message], "max_tokens": tokens, "stream": True}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        lines = [line.decode().strip() for line in answer]
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    assert data[-1] == "[DONE]", data
+    choices = [choice for part in data[:-1] for choice in json.loads(part)["choices"]]
+    assert choices[-1]["finish_reason"] == "length", data
+    return [choice["delta"]["content"] for choice in choices if choice["delta"].get("content")]

@@ -8,7 +8,7 @@ from entrypoint.node.facts import NO_PROXY_VARIABLES
 from entrypoint.plan import own_questions, profiles
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import LOOPBACK
-from entrypoint.plan.releases import MARKS_LOG_LINES, STORE_KV
+from entrypoint.plan.releases import EVENTS_OVER_NATS, MARKS_LOG_LINES, STORE_KV
 from entrypoint.plan.roles import bootstrap
 
 CACHES = {
@@ -33,7 +33,7 @@ def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
     ctx.add(env, "PYTHONUNBUFFERED", "1")
     ctx.add(env, "HF_HUB_OFFLINE", "1")
     ctx.add(env, "DYN_NAMESPACE", s.namespace)
-    ctx.add(env, store_variable(ctx), ctx.discovery)
+    ctx.add(env, store_variable(ctx), store_value(ctx))
     if ctx.discovery == "file":
         ctx.add(env, "DYN_FILE_KV", file_store(ctx))
     address = LOOPBACK if ctx.one_machine else ctx.placement.node_address
@@ -43,6 +43,8 @@ def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
         ctx.add(env, "ETCD_ENDPOINTS", ctx.etcd_url)
     if ctx.nats_url is not None:
         ctx.add(env, "NATS_SERVER", ctx.nats_url)
+    elif ctx.has(EVENTS_OVER_NATS):
+        ctx.add(env, "DYN_EVENT_PLANE", "zmq")
     for name, value in (("ETCD_AUTH_USERNAME", s.etcd_username), ("NATS_AUTH_USERNAME", s.nats_username)):
         if value is not None:
             ctx.add(env, name, value)
@@ -93,6 +95,14 @@ def store_variable(ctx: Context) -> str:
     return "DYN_STORE_KV" if ctx.has(STORE_KV) else "DYN_DISCOVERY_BACKEND"
 
 
+def store_value(ctx: Context) -> str:
+    """What that variable says: before 1.0 it is not that for Kubernetes.
+
+    There Dynamo opens a store besides, and one in memory is the only one that asks for no etcd.
+    """
+    return "mem" if ctx.discovery == "kubernetes" and ctx.has(STORE_KV) else ctx.discovery
+
+
 def cache(ctx: Context) -> str:
     """The directory of the caches."""
     return ctx.settings.cache_dir or f"{ctx.settings.run_dir}/cache"
@@ -108,7 +118,7 @@ def engine(ctx: Context, role: str) -> dict[str, str]:
     if "HOST_IP" not in ctx.native:
         # Ranks listen there for each other, and prefill workers announce their bootstrap server.
         ctx.add(env, "SGLANG_HOST_IP", bootstrap.own(ctx).host)
-    if ctx.native.get("DYN_DISCOVERY_BACKEND") != "kubernetes":
+    if ctx.discovery != "kubernetes":
         # It has been withdrawn and has drained, or its only frontend has: nobody needs time to see it leave.
         ctx.add(env, "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS", "0")
     if s.interface is not None and not ctx.one_machine:

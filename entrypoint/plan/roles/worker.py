@@ -70,8 +70,8 @@ def _part(ctx: Context, rank: Rank, cwd: str | None) -> Part:
             env["SGLANG_HOST_IP"] = rank.announced.host
     if rank.leader or not mock:
         ctx.add(env, "DYN_SYSTEM_PORT", str(rank.system.number))
-    if rank.leader and ctx.has(HEALTH_BY_ENDPOINT):
-        # Without it /health and /live stay 503 for ever.
+    if rank.leader and (mock or ctx.has(HEALTH_BY_ENDPOINT)):
+        # Without it the mocker's /health and /live stay 503 for ever, in every release.
         ctx.add(env, "DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS", '["generate"]')
     ctx.add(env, "DYN_SYSTEM_HOST", rank.system.host)
     metrics = f"{rank.system.url}/metrics"
@@ -134,9 +134,10 @@ def _drain(ctx: Context, metrics: str) -> Drain | None:
     """A worker that frontends of other containers use leaves their list and answers its last requests.
 
     Where the only frontend is in this container it need not: that one has drained and gone before it.
+    Kubernetes takes it off by itself: a pod that is deleted or not ready is on none of its lists.
     """
     withdrawal = _withdrawal(ctx)
-    if withdrawal is None or ctx.one_machine:
+    if ctx.one_machine or (withdrawal is None and ctx.discovery != "kubernetes"):
         return None
     delay = worker_delay(ctx.settings.stop_timeout)
     return Drain(metrics, IN_FLIGHT, delay, ctx.stop.drain("worker"), withdrawal)
