@@ -39,7 +39,7 @@ class Context:
     native: Mapping[str, str]
     roles: tuple[str, ...]
     discovery: str
-    """`etcd`, `file` or `mem`."""
+    """`etcd`, `file`, `mem` or `kubernetes`."""
     model_path: str
     stop: Shares
     api: Api

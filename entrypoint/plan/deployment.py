@@ -18,7 +18,7 @@ from entrypoint.plan.stop_budget import shares
 from entrypoint.plan.types import Gate, StoreProbe
 from entrypoint.settings.schema import Settings
 
-STORES = ("etcd", "file", "mem")
+STORES = ("etcd", "file", "mem", "kubernetes")
 KINDS = {"nginx": "nginx", "frontend": "frontend", "etcd": "server", "nats": "server"}
 """By role, its step of a stop; the other roles are workers."""
 

@@ -63,8 +63,9 @@ def with_component(component: str, directory: Path, layout: str = "1p1d") -> lis
 
 
 def operator_objects() -> list[Object]:
-    """The objects of the example for Dynamo's operator."""
-    return list(yaml.safe_load_all((K8S / "dynamo-operator" / "1p1d.yaml").read_text()))
+    """The objects of the examples for Dynamo's operator."""
+    files = sorted((K8S / "dynamo-operator").glob("*.yaml"))
+    return [found for file in files for found in yaml.safe_load_all(file.read_text())]
 
 
 def of_kind(objects: list[Object], kind: str) -> list[Object]:

@@ -28,7 +28,6 @@ from tests.k8s.manifests import (
     environ,
     named,
     of_kind,
-    operator_objects,
     overlay,
     pods,
     selects,
@@ -81,12 +80,6 @@ def test_objects_are_valid(name: str) -> None:
 def test_components_are_valid(component: str, tmp_path: Path) -> None:
     for resource in with_component(component, tmp_path):
         schemas.check(resource, NEWEST)
-
-
-def test_operator_example_is_valid() -> None:
-    for version in (OLDEST, NEWEST):
-        for resource in operator_objects():
-            schemas.check(resource, version)
 
 
 # -- the runner's plan
@@ -336,30 +329,3 @@ def test_images_can_be_set(layout: str, tmp_path: Path) -> None:
     for _, template in templates(build(mine)):
         (container,) = template["spec"]["containers"]
         assert container["image"] == "registry.example.com/glm47-runner:1.2.3"
-
-
-def test_operator_example_is_what_the_runner_plans() -> None:
-    """With what the operator injects beside: the same plan checks as for our own pods."""
-    (graph,) = operator_objects()
-    injected = {
-        "ETCD_ENDPOINTS": "http://dynamo-platform-etcd:2379",
-        "NATS_SERVER": "nats://dynamo-platform-nats:4222",
-        "DYN_NAMESPACE": "default-glm47",
-    }
-    for name, service in graph["spec"]["services"].items():
-        entries = (*graph["spec"]["envs"], *service["envs"])
-        variables = {**injected, **{e["name"]: e["value"] for e in entries}}
-        if service["componentType"] == "worker":
-            variables |= {"DYN_SYSTEM_PORT": "9090", "DYN_SYSTEM_ENABLED": "true"}
-        plan = load_plan(variables, Path("/nonexistent")).plan
-        assert plan.roles == (name.lower(),)
-        assert not plan.warnings
-        (process,) = plan.processes
-        assert "DYN_NAMESPACE" not in process.env
-        main = service["extraPodSpec"]["mainContainer"]
-        probes = (main["startupProbe"], service["livenessProbe"], service["readinessProbe"])
-        assert tuple(p["httpGet"]["path"] for p in probes) == PAGES
-        assert {p["httpGet"]["port"] for p in probes} == {plan.health.number}
-        if service["componentType"] == "worker":
-            assert {p.number for p in plan.ports if p.name == "system"} == {9090}
-        assert service["extraPodSpec"]["terminationGracePeriodSeconds"] >= plan.stop_timeout + 10

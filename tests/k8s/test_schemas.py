@@ -22,6 +22,7 @@ ENDPOINT = ("spec", "endpoints", 0)
 ALERT = ("spec", "groups", 0, "rules", 0)
 DECODE = ("spec", "services", "Decode")
 LWS, DOMAIN, GRAPH = "LeaderWorkerSet", "ComputeDomain", "DynamoGraphDeployment"
+NEWER_GRAPH, PART = f"{GRAPH} v1beta1", ("spec", "components", 2)
 MONITOR, PODS, RULE = "ServiceMonitor", "PodMonitor", "PrometheusRule"
 
 WRONG = [
@@ -64,6 +65,14 @@ WRONG = [
     (GRAPH, (*DECODE, "envs", 0, "name"), ABSENT, "name"),
     (GRAPH, (*DECODE, "extraPodSpec", "mainContainer", "arg"), [], "arg"),
     (GRAPH, (*DECODE, "extraPodSpec", "volume"), [], "volume"),
+    (NEWER_GRAPH, ("spec", "services"), {}, "services"),
+    (NEWER_GRAPH, ("spec", "envs"), [], "envs"),
+    (NEWER_GRAPH, (*PART, "componentType"), "worker", "componentType"),
+    (NEWER_GRAPH, (*PART, "type"), "decoder", "decoder"),
+    (NEWER_GRAPH, (*PART, "runtimeVersionOverride"), "0.8", "0.8"),
+    (NEWER_GRAPH, (*PART, "runtimeVersionOverride"), ABSENT, "runtimeVersionOverride"),
+    (NEWER_GRAPH, (*PART, "sharedMemorySize"), "32 GB", "32 GB"),
+    (NEWER_GRAPH, (*PART, "podTemplate", "spec", "toleration"), [], "toleration"),
 ]
 
 
@@ -73,8 +82,8 @@ def resources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
     found = {}
     monitored = with_component("monitoring", tmp_path_factory.mktemp("monitoring"))
     for resource in (*overlay("multi-node"), *monitored, *operator_objects()):
-        if resource["kind"] in schemas.declared():
-            found[resource["kind"]] = resource
+        if schemas.name(resource) in schemas.declared():
+            found[schemas.name(resource)] = resource
     assert set(found) == set(schemas.declared())
     return found
 

@@ -102,6 +102,8 @@ SIX = {
     "frontends": 2, "nginx": True,
 }  # fmt: skip
 """The default of sbatch/disagg.sbatch, behind nginx."""
+OPERATOR = {"DYN_DISCOVERY_BACKEND": "kubernetes", "DYN_NAMESPACE": "default-glm47"}
+"""What Dynamo's operator says to a container."""
 WITH_NGINX = Facts(MODEL, replace(IMAGE, binaries={**IMAGE.binaries, "nginx": "/usr/sbin/nginx"}))
 CONTAINERS = {
     "single": Container({"role": "single"}),
@@ -142,6 +144,9 @@ CONTAINERS = {
         {**HEAD, "role": "decode", "decode_nodes": 2, "dp": 8, "leader_address": "node6"}
     ),
     "decode-newer-releases": Container({"role": "decode", **HEAD}, facts=NEWER),
+    "decode-kubernetes-discovery": Container({"role": "decode"}, native=OPERATOR),
+    "decode-kubernetes-discovery-newer-releases": Container({"role": "decode"}, native=OPERATOR, facts=NEWER),
+    "frontend-kubernetes-discovery": Container({"role": "frontend", "prefill_workers": 1}, native=OPERATOR),
     "decode-lws-follower": Container(
         {**HEAD, "role": "decode"},
         environ={"LWS_GROUP_SIZE": "2", "LWS_WORKER_INDEX": "1", "LWS_LEADER_ADDRESS": "decode-0.decode"},
