@@ -18,6 +18,14 @@ from tests.supervise.status.pages import NEVER, Job, engine
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, free_port, until
 
+# What promises things to tests (GLM47_CI_*) is no setting.
+ENV = {name: value for name, value in os.environ.items() if not name.startswith("GLM47_")} | {
+    "PYTHONPATH": str(ROOT),
+    "ROLE": "single",
+    "TERM": "xterm-256color",
+    "LC_ALL": "C.UTF-8",
+}
+
 
 class Terminal:
     """One tmux server with one window."""
@@ -28,15 +36,8 @@ class Terminal:
         self._run("new-session", "-d", "-x", str(width), "-y", str(height), "sh", "-c", line)
 
     def _run(self, *words: str) -> str:
-        env = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "ROLE": "single",
-            "TERM": "xterm-256color",
-            "LC_ALL": "C.UTF-8",
-        }
         done = subprocess.run(
-            [*self._tmux, *words], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+            [*self._tmux, *words], env=ENV, cwd=ROOT, capture_output=True, text=True, check=True
         )
         return done.stdout
 
@@ -114,8 +115,7 @@ def test_without_a_terminal_it_is_a_table_each_time(tmp_path: Path) -> None:
     with Runner.of_plan(plan(process("aggregated")), tmp_path) as runner:
         runner.wait_for("| ready after")
         command = [sys.executable, "-m", "entrypoint", "status", "--watch", f"127.0.0.1:{runner.health_port}"]
-        env = {**os.environ, "PYTHONPATH": str(ROOT), "ROLE": "single"}
-        with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as shown:
+        with subprocess.Popen(command, cwd=ROOT, env=ENV, stdout=subprocess.PIPE, text=True) as shown:
             assert shown.stdout is not None
             lines = [shown.stdout.readline() for _ in range(4)]
             shown.send_signal(signal.SIGINT)
