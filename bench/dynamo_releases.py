@@ -64,11 +64,14 @@ def planned() -> list[str]:
             "mocker, sglang" if has["HEALTH_BY_ENDPOINT"] else "mocker",
             "--kv-events" if has["KV_EVENTS"] else "--router-kv-events",
             "glm47, glm45" if has["GLM_PARSERS"] else "none",
+            "worker" if has["MIGRATES_IN_WORKER"] else "frontend",
+            "yes" if has["NEEDS_BOS"] else "no",
             "by itself" if has["MARKS_LOG_LINES"] else "DYN_LOG",
         ))  # fmt: skip
     titles = (
         "Dynamo", "SGLang", "FlashInfer", "store", "disaggregation", "NATS for the mocker",
-        "events without NATS", "health by endpoint", "router's events", "parsers", "marked log lines",
+        "events without NATS", "health by endpoint", "router's events", "parsers", "migration limit",
+        "needs bos_token_id", "marked log lines",
     )  # fmt: skip
     return table(titles, rows)
 

@@ -56,7 +56,7 @@ def build_plan(
     job_part, about_job = job.job(ctx, tuple(process.name for process in processes), files)
     ports = (*(port for part in parts for port in part.ports), health(ctx.settings))
     found = [
-        *_about_place(placement, facts),
+        *_about_place(placement, facts, settings.engine == "sglang" and bool(ctx.worker_roles)),
         *ctx.diagnostics,
         *(one for part in parts for one in part.diagnostics),
         *about_workers,
@@ -124,7 +124,7 @@ def port_conflicts(ports: Sequence[Endpoint]) -> list[str]:
     return found
 
 
-def _about_place(placement: Placement, facts: Facts) -> Iterator[Diagnostic]:
+def _about_place(placement: Placement, facts: Facts, uses_sglang: bool) -> Iterator[Diagnostic]:
     yield from problems(placement.problems)
     yield from map(unmet, placement.unmet)
     yield from map(warning, placement.warnings)
@@ -133,6 +133,8 @@ def _about_place(placement: Placement, facts: Facts) -> Iterator[Diagnostic]:
     engine = facts.engine
     installed = {"sglang": engine.sglang, "dynamo": engine.dynamo, "flashinfer": engine.flashinfer}
     yield from map(warning, releases.unlooked_at(installed))
+    if uses_sglang and (gains := releases.lacks(installed)) is not None:
+        yield note(gains)
 
 
 def _model_notes(ctx: Context) -> Iterator[Diagnostic]:

@@ -96,6 +96,28 @@ LOADS_MTP = Fact(
     None,
     "told: read in SGLang's glm4_moe_nextn.py; nobody has run it",
 )
+ROUTES_IN_FP32 = Fact("sglang", "GLM's routing gate is computed in FP32", "0.5.10", None, "wheel")
+READS_AHEAD = Fact(
+    "sglang",
+    "weights can be read ahead of loading them (--weight-loader-prefetch-checkpoints)",
+    "0.5.11",
+    None,
+    "wheel",
+)
+COPIES_UNEQUAL = Fact(
+    "sglang",
+    "prefill and decode of unequal TP exchange right KV caches over NIXL, in most layouts",
+    "0.5.17",
+    None,
+    "ran: every release's own code on byte arrays (bench/kv_layouts.py, docs/layouts.md)",
+)
+OVERLAP_HANGS = Fact(
+    "sglang",
+    "TP over nodes hangs in about one start of three without --disable-overlap-schedule",
+    "0.5.11",
+    "0.5.13",
+    "told: SGLang 26454, of 0.5.11 to 0.5.12.post1",
+)
 FP8_TO_FP4 = Fact(
     "sglang",
     "modelopt_fp4 takes FP8 checkpoints too, and quantizes their experts anew",
@@ -118,6 +140,16 @@ ROUTES_GLM = Fact(
 
 ANNOUNCES_IPV6 = Fact("dynamo", "a bootstrap server on IPv6 is announced in brackets", "0.9.0", None, "wheel")
 STORE_KV = Fact("dynamo", "the store is DYN_STORE_KV; later DYN_DISCOVERY_BACKEND", None, "1.0.0", "wheel")
+NEEDS_BOS = Fact(
+    "dynamo",
+    "the frontend refuses a model without bos_token_id",
+    None,
+    "0.9.1",
+    "ran: 0.8.1 does, 0.9.1 does not; 0.9.0 was not run",
+)
+MIGRATES_IN_WORKER = Fact(
+    "dynamo", "--migration-limit is an option of workers; later the frontend's", None, "1.0.0", "wheel"
+)
 KV_EVENTS = Fact(
     "dynamo",
     "events are DYN_KV_EVENTS and --kv-events; later DYN_ROUTER_USE_KV_EVENTS and --router-kv-events",
@@ -163,6 +195,26 @@ HEALTH_BY_ENDPOINT = Fact(
     "1.3.0",
     "ran: 0.8.1 to 1.6.1 with the mocker (docs/releases.md), 1.3.1 with SGLang on a GPU",
 )
+
+
+GAINS: Mapping[str, Fact] = {
+    "GLM's own tool and reasoning parsers": GLM_PARSERS,
+    "speculation with the model's draft layer (MTP)": LOADS_MTP,
+    "an FP32 routing gate": ROUTES_IN_FP32,
+    "weights read ahead": READS_AHEAD,
+    "right KV caches between unequal TPs": COPIES_UNEQUAL,
+}
+"""What a person may want a newer base for, with the release that it begins with."""
+
+
+def lacks(installed: Mapping[str, str | None]) -> str | None:
+    """What newer releases than `installed`, by package, would give; None: they give nothing more."""
+    missing = [
+        f"{gain} ({TITLES[fact.package]} {fact.since})"
+        for gain, fact in GAINS.items()
+        if not fact.holds_here(installed.get(fact.package))
+    ]
+    return f"a newer base image (BASE_IMAGE) gives {', '.join(missing)}" if missing else None
 
 
 def facts() -> dict[str, Fact]:

@@ -18,7 +18,18 @@ from entrypoint.plan.releases import Fact, facts, unlooked_at
 from tests.plan.deployments import HEAD, PINNED, Container, build
 from tests.plan.sources import dynamo_parser, wheel
 
-SGLANG = ("0.5.6.post2", "0.5.7", "0.5.8", "0.5.9", "0.5.10", "0.5.17", "0.5.18", "0.5.22", "0.5.23")
+SGLANG = (
+    "0.5.6.post2",
+    "0.5.7",
+    "0.5.8",
+    "0.5.9",
+    "0.5.10",
+    "0.5.11",
+    "0.5.17",
+    "0.5.18",
+    "0.5.22",
+    "0.5.23",
+)
 DYNAMO = ("0.8.1", "0.9.0", "0.9.1", "1.0.0", "1.0.2", "1.1.0", "1.6.1")
 """Releases that are read: those on both sides of every end of a fact, and the newest."""
 
@@ -80,6 +91,9 @@ READ: dict[str, Callable[[str], bool]] = {
     "TAKES_ROUND_ROBIN": lambda v: "prefill_round_robin_balance: bool" in sglang(v, "server_args.py"),
     "ROUNDS_TRTLLM_WIDTH": rounds,
     "RANKS_OVER_IPV6": lambda v: "class NetworkAddress" in sglang(v, "utils/"),
+    "ROUTES_IN_FP32": lambda v: "F.linear(hidden_states.to(torch.float" in sglang(v, "models/glm4_moe.py"),
+    "READS_AHEAD": lambda v: "weight_loader_prefetch_checkpoints" in sglang(v, "model_loader/loader.py"),
+    "MIGRATES_IN_WORKER": lambda v: "--migration-limit" in text("dynamo", v, "dynamo/sglang/"),
     "FP8_TO_FP4": lambda v: '"modelopt_fp4": ["modelopt", "fp8"]' in sglang(v, "configs/model_config.py"),
     "ANNOUNCES_IPV6": lambda v: "IPv6" in announcing(v),
     "STORE_KV": lambda v: "DYN_STORE_KV" in frontend(v) and "DYN_DISCOVERY_BACKEND" not in frontend(v),
@@ -160,6 +174,39 @@ def test_the_document_says_what_is_planned() -> None:
     """Else `python bench/dynamo_releases.py` writes it anew."""
     page = dynamo_releases.PAGE.read_text()
     assert dynamo_releases.section(page, "planned") == dynamo_releases.planned()
+
+
+@pytest.mark.parametrize(
+    ("sglang", "dynamo", "words"),
+    [
+        (
+            "0.5.6.post2",
+            "0.8.1",
+            ["GLM's own tool and reasoning parsers (Dynamo 1.0.0)", "FP32", "read ahead"],
+        ),
+        ("0.5.14", "1.3.1", ["gives right KV caches between unequal TPs (sglang 0.5.17)"]),
+        ("0.5.23", "1.6.1", []),
+    ],
+)
+def test_a_plan_says_what_a_newer_base_gives(sglang: str, dynamo: str, words: list[str]) -> None:
+    engine = replace(PINNED.engine, sglang=sglang, dynamo=dynamo)
+    plan = build(Container({"role": "single"}, facts=replace(PINNED, engine=engine)))
+    found = [line for line in plan.notes if "BASE_IMAGE" in line]
+    assert len(found) == bool(words) and all(word in found[0] for word in words)
+
+
+@pytest.mark.parametrize(
+    ("version", "nodes", "off"),
+    [
+        ("0.5.10", 4, False), ("0.5.11", 4, True), ("0.5.12.post1", 4, True), ("0.5.12.post1", 1, False),
+        ("0.5.13", 4, False),
+    ],
+)  # fmt: skip
+def test_the_overlap_schedule_is_off_over_nodes_where_it_hangs(version: str, nodes: int, off: bool) -> None:
+    engine = replace(PINNED.engine, sglang=version)
+    place = {**HEAD, "role": "prefill", "prefill_nodes": nodes, "leader_address": "node2"}
+    plan = build(Container(place, facts=replace(PINNED, engine=engine)))
+    assert ("--disable-overlap-schedule" in plan.process("prefill").argv) == off
 
 
 LITERAL = re.compile(r"[\"']\d+\.\d+(\.\d+)?(\.post\d+)?[\"']")

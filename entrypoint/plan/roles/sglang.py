@@ -6,7 +6,7 @@ from entrypoint.plan import arguments, profiles
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import bracketed
 from entrypoint.plan.engine import moe_runner
-from entrypoint.plan.releases import TAKES_ROUND_ROBIN
+from entrypoint.plan.releases import OVERLAP_HANGS, TAKES_ROUND_ROBIN
 from entrypoint.plan.roles import bootstrap
 from entrypoint.settings.schema import Settings
 
@@ -118,6 +118,8 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
             ("--nnodes", str(place.nnodes)),
             ("--node-rank", str(place.node_rank)),
         ]
+        if ctx.has(OVERLAP_HANGS):
+            words.append("--disable-overlap-schedule")
     words += _chosen(s, role, *(o for o in profiles.values(s.profile, role) if o.startswith("--spec")))
     words += [
         ("--dist-timeout", f"{s.dist_timeout:.0f}"),
