@@ -57,7 +57,8 @@ def of_life(proc: Proc, all_of_them: Iterable[Proc]) -> list[float]:
 
 
 def _kill(proc: Proc) -> list[float]:
-    return [proc.kill_at] if proc.kill_at is not None and proc.alive and not proc.killed else []
+    again = not proc.killed or proc.state is State.LEFTOVERS
+    return [proc.kill_at] if proc.kill_at is not None and proc.alive and again else []
 
 
 def late(proc: Proc, now: float) -> str | None:

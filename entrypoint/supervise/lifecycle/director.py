@@ -155,7 +155,8 @@ class Director:
         was = proc.state
         proc.enter(State.LEFTOVERS)
         proc.exit_code, proc.ready, proc.why = code, False, f"ended with {code}"
-        proc.kill_at = min(proc.kill_at or now + LEFTOVER_GRACE, now + LEFTOVER_GRACE)
+        latest = now if proc.killed else now + LEFTOVER_GRACE  # what a KILL has left is killed too
+        proc.kill_at = min(proc.kill_at or latest, latest)
         rest: list[Action] = [Signal(name, "TERM", everything=True)]
         if proc.registered and code != 0:
             rest.append(Unlist(name))
@@ -247,8 +248,6 @@ class Director:
         if self.stopping is not None:
             self.stopping.hurry(now)
         return self.tick(now)
-
-    # -- what is due
 
     def tick(self, now: float) -> list[Action]:
         """Everything that is due at `now`."""

@@ -13,6 +13,9 @@ from entrypoint.supervise.lifecycle.stop_ends import KILLED
 from entrypoint.supervise.lifecycle.stopping import StopPlan
 from entrypoint.supervise.lifecycle.verdicts import Verdict
 
+KILL_AGAIN = 0.2
+"""Seconds between two KILLs of what a process has left: who loses its parent by the first gets the second."""
+
 
 def begin(procs: Mapping[str, Proc]) -> None:
     """Nothing is ready or restarted any more; what does not run has ended."""
@@ -41,7 +44,7 @@ def turn(
         elif proc.state is State.DRAINING and now >= min(proc.drain_until or now, stopping.end):
             actions.append(Say(f"{name} {proc.still} when its time to drain is over"))
             actions.append(signal_to_stop(proc, stopping, now))
-        elif proc.state in (State.LEFTOVERS, State.STOPPING) and proc.kill_at is not None:
+        elif proc.state in (State.LEFTOVERS, State.STOPPING) and proc.kill_at is not None and not proc.killed:
             proc.kill_at = min(proc.kill_at, stopping.latest_kill(name))
         killed, verdict = kill_if_due(proc, verdict, now)
         actions += killed
@@ -68,10 +71,16 @@ def signal_to_stop(proc: Proc, stopping: StopPlan, now: float) -> Action:
 
 def kill_if_due(proc: Proc, verdict: Verdict | None, now: float) -> tuple[list[Action], Verdict | None]:
     """The KILL that is due at `now` (monotonic seconds), and what it makes of a stop that was asked for."""
-    if proc.killed or proc.kill_at is None or now < proc.kill_at or not proc.alive:
+    if proc.kill_at is None or now < proc.kill_at or not proc.alive:
         return [], verdict
-    proc.killed = True
     name = proc.spec.name
+    if proc.killed:
+        if proc.state is not State.LEFTOVERS:
+            return [], verdict
+        # What still had a parent at the first KILL is an orphan now, and may be stopped or deaf to TERM.
+        proc.kill_at = now + KILL_AGAIN
+        return [Kill(name)], verdict
+    proc.killed, proc.kill_at = True, now + KILL_AGAIN
     if proc.may_be_cut_off and proc.state is State.STOPPING:
         return [Say(f"{name} is still loading and is killed"), Kill(name)], verdict
     text = f"{name} did not leave in time and is killed"

@@ -200,9 +200,11 @@ def test_a_stop_never_outlasts_its_budget(graces: list[float], budget: float, ch
     now = 1000.0
     actions = d.stop("asked", now)
     for _ in range(100):
-        for name in killed(actions):
-            d.exited(name, 137, now)
-        actions = [a for name in killed(actions) for a in d.gone(name, now)]
+        hit = killed(actions)
+        for name in hit:
+            if d.procs[name].state is State.STOPPING:  # a second KILL is for what the process has left
+                d.exited(name, 137, now)
+        actions = [a for name in hit if d.procs[name].state is State.LEFTOVERS for a in d.gone(name, now)]
         if d.finished:
             break
         due = d.next_deadline()

@@ -18,7 +18,7 @@ from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.states import State
 from entrypoint.supervise.probes import asking, prober
 from tests.support.plans import plan, process, server
-from tests.support.runner import Runner, free_port, until
+from tests.support.runner import Runner, alive, free_port, until
 
 PROBE = HttpProbe("http://127.0.0.1:1/")
 
@@ -113,3 +113,18 @@ def test_what_we_ourselves_lack_is_nobodys_silence(monkeypatch: pytest.MonkeyPat
     for probe in (PROBE, NatsProbe("127.0.0.1", 1)):
         ready, why, _ = asking.ask(probe, lambda _: httpx.Client(trust_env=False))
         assert not ready and "Too many open files" in why
+
+
+def test_an_orphan_that_a_kill_made_is_killed_too(tmp_path: Path) -> None:
+    """Both are stopped, so TERM waits; the child of another session had a parent at the first KILL."""
+    file = tmp_path / "pid"
+    script = f"setsid sleep 1000 & echo $! >{file}; wait"
+    p = plan(process("family", argv=("sh", "-c", script), grace=0.5), stop_timeout=5.0)
+    with Runner.of_plan(p, tmp_path) as runner:
+        child = int(until(lambda: file.exists() and file.read_text().strip(), "its child"))
+        runner.wait_for("family is ready")
+        for pid in (child, runner.status_of("family")["pid"]):
+            os.kill(pid, signal.SIGSTOP)
+        runner.signal(signal.SIGTERM)
+        assert runner.wait() == 137
+    assert not alive(child)
