@@ -12,13 +12,34 @@ if [ -f "$site" ]; then
 	set +a
 fi
 
+say() { echo "glm47-runner: $(date +%H:%M:%S) $1"; }
+
+# fail REASON [CODE]: the job's last line names the cause, like that of a start that failed.
 fail() {
-	echo "glm47-runner: $1" >&2
-	exit 78
+	say "$1" >&2
+	say "job $SLURM_JOB_ID ended with ${2:-78}: $1"
+	exit "${2:-78}"
 }
+
+# `sbatch --export=NONE` leaves this in the job, and srun would then pass nothing on.
+unset SLURM_EXPORT_ENV
 
 [ -n "${SITE_IMAGE:-}" ] || fail "cannot start: SITE_IMAGE is not set: name the .sqsh file that sbatch/image.sh made, in the environment or in $site"
 [ -n "${GLM47_MODEL_PATH:-}" ] || fail "cannot start: GLM47_MODEL_PATH is not set: name the model's directory, in the environment or in $site"
+
+# What a container cannot be made without is looked at here, before all nodes say it each in its own way.
+case $SITE_IMAGE in
+*/*) [ -e "$SITE_IMAGE" ] || [[ $SITE_IMAGE == *://* || $SITE_IMAGE == *#* ]] ||
+	fail "cannot start: SITE_IMAGE: $SITE_IMAGE: no such file on $SLURMD_NODENAME: make it with sbatch/image.sh, where all nodes see it" ;;
+*.sqsh) fail "cannot start: SITE_IMAGE: $SITE_IMAGE: pyxis takes a name without / for one on Docker Hub: give ./$SITE_IMAGE or an absolute path" ;;
+esac
+[ -d "$GLM47_MODEL_PATH" ] ||
+	fail "cannot start: GLM47_MODEL_PATH: $GLM47_MODEL_PATH: no such directory on $SLURMD_NODENAME: name one that all nodes see" 66
+case $GLM47_MODEL_PATH in
+*[,:]*) fail "cannot start: GLM47_MODEL_PATH: $GLM47_MODEL_PATH: pyxis takes no , or : in a path: name another, or a link" ;;
+esac
+[[ $(srun --help 2>&1) == *--container-image* ]] ||
+	fail "cannot start: srun does not know --container-image: pyxis is not installed on $SLURMD_NODENAME: ask for it, or choose a partition that has it"
 
 export ROLE=auto
 # Slurm's KillWait, 30 s by default, is what a cancelled job has; leave some of it to Slurm itself.
@@ -33,16 +54,21 @@ export GLM47_LOG_DIR=$logs
 passed=$(compgen -e | grep -E '^(ROLE|ETCD_ENDPOINTS|NATS_SERVER|(GLM47|DYN|ETCD_AUTH|NATS_AUTH|NCCL|GLOO|UCX|MC|NIXL|SGLANG|FLASHINFER|HF)_.*)$' | paste -sd,)
 
 scontrol update JobId="$SLURM_JOB_ID" Comment=starting
-echo "glm47-runner: job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, logs in $logs"
+say "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, logs in $logs"
 
-srun --kill-on-bad-exit=1 --mpi=none --ntasks-per-node=1 \
+# What srun itself says goes on, and into a file.
+exec 3> >(tee "$logs/srun.err" >&2)
+heard=$!
+# All cores of a node: a task would have one of them.
+srun --kill-on-bad-exit=1 --mpi=none --ntasks-per-node=1 --cpu-bind=none \
 	--output="$logs/%N.out" \
 	--container-image="$SITE_IMAGE" \
 	--container-mounts="$GLM47_MODEL_PATH:$GLM47_MODEL_PATH:ro,$logs:$logs${SITE_MOUNTS:+,$SITE_MOUNTS}" \
 	--container-env="$passed" \
 	--no-container-mount-home \
-	glm47-runner run &
+	glm47-runner run 2>&3 3>&- &
 step=$!
+exec 3>&-
 
 # Before the time limit and on scancel the batch shell gets TERM; the runners drain and the exit code is kept.
 trap 'scancel --signal=TERM "$SLURM_JOB_ID.0" 2>/dev/null' TERM
@@ -52,15 +78,17 @@ running() { kill -0 "$step" 2>/dev/null; }
 # GLM47_BENCH=quick or full: a step beside the one that serves, which goes on serving afterwards.
 benchmark() {
 	local host=${1#http://}
-	srun --overlap --nodes=1 --ntasks=1 --nodelist="${host%%:*}" --mpi=none \
+	if srun --overlap --nodes=1 --ntasks=1 --nodelist="${host%%:*}" --mpi=none \
 		--output="$logs/bench.out" \
 		--container-image="${SITE_BENCH_IMAGE:-$SITE_IMAGE}" \
 		--container-mounts="$GLM47_MODEL_PATH:$GLM47_MODEL_PATH:ro,$logs:$logs${SITE_MOUNTS:+,$SITE_MOUNTS}" \
 		--container-env="$passed" \
 		--no-container-mount-home \
-		glm47-runner bench "$GLM47_BENCH" "$1" --output "$logs/bench" --plan "$logs/plan.json" &&
-		echo "glm47-runner: benchmark: $logs/bench/report.md" ||
-		echo "glm47-runner: benchmark failed with $?: see $logs/bench.out"
+		glm47-runner bench "$GLM47_BENCH" "$1" --output "$logs/bench" --plan "$logs/plan.json"; then
+		say "benchmark: $logs/bench/report.md"
+	else
+		say "benchmark failed with $?: see $logs/bench.out"
+	fi
 }
 
 # The runner on the first node writes the address once everything is ready. A node that has lost its power keeps
@@ -73,7 +101,7 @@ benchmark() {
 	done
 	if [ -s "$logs/url" ]; then
 		url=$(<"$logs/url")
-		echo "glm47-runner: ready: $url"
+		say "ready: $url"
 		scontrol update JobId="$SLURM_JOB_ID" Comment="$url"
 		[ "${GLM47_BENCH:-off}" = off ] || benchmark "$url" &
 	fi
@@ -85,18 +113,34 @@ benchmark() {
 	kill -KILL "$step" 2>/dev/null
 ) &
 
-code=0
+# A TERM interrupts a wait, which then says nothing of the step: the last one is after its end, and remembers it.
 while running; do
 	{ wait "$step"; } 2>/dev/null
-	code=$?
 done
+{ wait "$step"; } 2>/dev/null
+code=$?
+wait "$heard"
 
-reason="see $logs"
+# A node's own last word, where no runner has come so far as to write `failure`: pyxis and enroot speak there, and
+# Slurm of a node that it has lost.
+first_words() {
+	local file found
+	found=$(grep -ohE 'Node failure on [^ ]+|node failure.*' "$logs/srun.err" 2>/dev/null | head -1)
+	[ -n "$found" ] && echo "$found" && return
+	for file in "$logs"/*.out; do
+		found=$(grep -E 'pyxis|enroot|slurmstepd|cannot|[Ee]rror|[Nn]o such|denied' "$file" 2>/dev/null | head -1)
+		[ -n "$found" ] && echo "$(basename "$file" .out): $found" && return
+	done
+	grep -E 'error' "$logs/srun.err" 2>/dev/null | head -1
+}
+
+reason=$(first_words)
+reason="${reason:+$reason; }see $logs"
 [ "$code" -eq 0 ] && reason="asked to stop, and stopped in time"
 if [ -s "$logs/failure" ]; then
 	# srun gives the highest code of all tasks; the first cause is in this file.
 	read -r code reason <"$logs/failure"
 fi
 wait
-echo "glm47-runner: job $SLURM_JOB_ID ended with $code: $reason"
+say "job $SLURM_JOB_ID ended with $code: $reason"
 exit "$code"

@@ -30,10 +30,23 @@ for tool in docker enroot; do
 		exit 1
 	}
 done
+# Of several the first one that has buildx, which the Dockerfile needs; the first one where none has.
+docker=docker
+while read -r candidate; do
+	"$candidate" buildx version >/dev/null 2>&1 && docker=$candidate && break
+done < <(type -ap docker)
 if [ -z "${IMAGE:-}" ]; then
 	# shellcheck disable=SC2086  # several arguments on purpose
-	DOCKER_BUILDKIT=1 docker build --platform "$platform" --tag "$image" --file docker/Dockerfile ${DOCKER_BUILD_ARGS:-} .
+	DOCKER_BUILDKIT=1 "$docker" build --platform "$platform" --tag "$image" --file docker/Dockerfile ${DOCKER_BUILD_ARGS:-} .
 fi
+case $output in
+/*) ;;
+*) output=$PWD/$output ;;
+esac
+# enroot overwrites nothing, and a job that runs may have the old file open: the new one takes its place at once.
+new=$output.new-$$.sqsh
+trap 'rm -f "$new"' EXIT
 # A bare name would mean Docker Hub; dockerd:// is the engine on this machine.
-ENROOT_SQUASH_OPTIONS=${ENROOT_SQUASH_OPTIONS:--comp lzo -noD} enroot import --output "$output" "dockerd://$image"
+ENROOT_SQUASH_OPTIONS=${ENROOT_SQUASH_OPTIONS:--comp lzo -noD} enroot import --output "$new" "dockerd://$image" >&2
+mv -f "$new" "$output"
 echo "$output"

@@ -218,7 +218,7 @@ def judge(out: Outcome, runner: Runner, killed: bool) -> None:
         return
     if out.code not in allowed(out):
         out.faults.append("a wrong code")
-    if "Traceback" in runner.text() and "entrypoint/" in runner.text():
+    if out.code >= 0 and "Traceback" in runner.text() and "entrypoint/" in runner.text():
         out.faults.append("a traceback of the runner's own")
     if out.code == 0 and "asked to stop by" not in out.last:
         out.faults.append("0 without having been asked to stop")

@@ -53,13 +53,19 @@ class JobFiles:
         written = 0.0
         while not self._over.wait(INTERVAL):
             status = dict(self._status())
-            seen = [(p["name"], p["state"], p["ready"]) for p in status["processes"]], status["state"]
+            # A node whose runner has not answered yet may hold what a request needs.
+            everywhere = status["ready"] and not status["waiting_for"]
+            seen = (
+                [(p["name"], p["state"], p["ready"]) for p in status["processes"]],
+                everywhere,
+                status["state"],
+            )
             if seen == shown and time.monotonic() < written + AT_LEAST_EVERY:
                 continue
             shown, written = seen, time.monotonic()
             self._write_status(status)
             job = self._plan.job
-            if status["ready"] and self._directory is not None and job is not None and job.api_url:
+            if everywhere and self._directory is not None and job is not None and job.api_url:
                 write(self._directory / "url", job.api_url + "\n")
 
     def _write_status(self, status: Mapping[str, Any]) -> None:

@@ -1,0 +1,143 @@
+"""The batch scripts without a cluster: srun, scontrol and scancel are doubles that say so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.runner import ROOT
+
+SRUN = """#!/bin/bash
+# Double of srun, for tests only.
+[ "$1" = --help ] && { [ -n "$NO_PYXIS" ] || echo "--container-image=IMAGE"; exit; }
+for word; do case $word in --output=*) out=${word#*=} ;; esac; done
+echo "ROLE=$ROLE SLURM_EXPORT_ENV=${SLURM_EXPORT_ENV-unset}" >"${out/\\%N/n1}"
+[ -z "$NODE_SAYS" ] || echo "$NODE_SAYS" >>"${out/\\%N/n2}"
+[ -z "$SRUN_SAYS" ] || echo "$SRUN_SAYS" >&2
+exit "${SRUN_CODE:-0}"
+"""
+SCONTROL = """#!/bin/bash
+# Double of scontrol, for tests only: every task of an array, as the real one shows it.
+[ "$1" = show ] || exit 0
+printf 'JobId=7 ArrayJobId=7\\n   Command=%s\\nJobId=8 ArrayJobId=7\\n   Command=%s\\n' "$COMMAND" "$COMMAND"
+"""
+
+
+def run(tmp_path: Path, *, folder: str = "sbatch", words: str = "", **env: str) -> tuple[int, list[str]]:
+    """(exit code, lines) of single_node.sbatch, where `env` replaces what is right."""
+    scripts = tmp_path / folder
+    shutil.copytree(ROOT / "sbatch", scripts, ignore=shutil.ignore_patterns("site.env"))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("scancel", "#!/bin/sh\n")):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    (tmp_path / "image.sqsh").touch()
+    (tmp_path / "a model").mkdir(exist_ok=True)
+    job = {
+        "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]",
+        "SLURM_SUBMIT_DIR": str(tmp_path), "SLURMD_NODENAME": "n1", "SLURM_EXPORT_ENV": "NONE",
+        "SITE_IMAGE": str(tmp_path / "image.sqsh"), "GLM47_MODEL_PATH": str(tmp_path / "a model"),
+        "SITE_ENV": "/nonexistent", "COMMAND": f"{scripts / 'single_node.sbatch'}{words}",
+    }  # fmt: skip
+    spooled = tmp_path / "slurm_script"  # Slurm runs a copy from its spool directory
+    shutil.copy(scripts / "single_node.sbatch", spooled)
+    done = subprocess.run(
+        ["bash", str(spooled)], env={**job, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=60,
+    )  # fmt: skip
+    return done.returncode, done.stdout.splitlines()
+
+
+REFUSED = {
+    "no image": ({"SITE_IMAGE": "/nowhere/x.sqsh"}, 78, "SITE_IMAGE: /nowhere/x.sqsh: no such file on n1"),
+    "an image on Docker Hub by mistake": ({"SITE_IMAGE": "x.sqsh"}, 78, "give ./x.sqsh or an absolute path"),
+    "no image named": ({"SITE_IMAGE": ""}, 78, "SITE_IMAGE is not set"),
+    "no model": ({"GLM47_MODEL_PATH": "/nowhere"}, 66, "GLM47_MODEL_PATH: /nowhere: no such directory on n1"),
+    "no model named": ({"GLM47_MODEL_PATH": ""}, 78, "GLM47_MODEL_PATH is not set"),
+    "a path that pyxis cannot mount": ({"GLM47_MODEL_PATH": "{}/a:b"}, 78, "pyxis takes no , or : in a path"),
+    "no pyxis": ({"NO_PYXIS": "1"}, 78, "pyxis is not installed on n1"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_keeps_a_container_from_being_made_is_named_before_srun(name: str, tmp_path: Path) -> None:
+    env, code, words = REFUSED[name]
+    (tmp_path / "a:b").mkdir()
+    got, lines = run(tmp_path, **{key: value.format(tmp_path) for key, value in env.items()})
+    assert got == code, lines
+    assert words in lines[-1] and f"job 7 ended with {code}: " in lines[-1]
+
+
+SAID = {
+    "pyxis": (
+        {"NODE_SAYS": "slurmstepd: error: pyxis: container start failed"},
+        "n2: slurmstepd: error: pyxis",
+    ),
+    "enroot": ({"NODE_SAYS": "[ERROR] enroot: No space left on device"}, "n2: [ERROR] enroot: No space left"),
+    "Slurm": ({"SRUN_SAYS": "srun: error: Node failure on n2"}, "Node failure on n2"),
+    "nobody": ({}, "see "),
+}
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_where_no_runner_spoke_the_last_line_has_what_was_said_first(name: str, tmp_path: Path) -> None:
+    env, words = SAID[name]
+    code, lines = run(tmp_path, SRUN_CODE="1", **env)
+    assert code == 1
+    assert lines[-1].partition("ended with 1: ")[2].startswith(words), lines
+
+
+@pytest.mark.parametrize("words", ["", " --flag", " a b c"])
+@pytest.mark.parametrize("folder", ["sbatch", "my scripts"])
+def test_blanks_arguments_and_arrays(folder: str, words: str, tmp_path: Path) -> None:
+    code, lines = run(tmp_path, folder=folder, words=words)
+    assert code == 0, lines
+    assert lines[-1].endswith("job 7 ended with 0: asked to stop, and stopped in time")
+
+
+def test_export_none_passes_settings_on(tmp_path: Path) -> None:
+    """srun passes nothing on where SLURM_EXPORT_ENV is NONE."""
+    run(tmp_path)
+    (out,) = tmp_path.glob("logs/7_*/n1.out")
+    assert out.read_text() == "ROLE=auto SLURM_EXPORT_ENV=unset\n"
+
+
+@pytest.mark.parametrize("output", ["x.sqsh", "{}/there/x.sqsh"])
+def test_an_image_is_replaced_and_its_absolute_path_printed(output: str, tmp_path: Path) -> None:
+    """By a docker that has buildx, though it is not the first one; enroot overwrites nothing."""
+    docker = (
+        '#!/bin/sh\n# Double of docker, for tests only.\n[ "$1" = buildx ] && exit {}\necho {} >>%s/used\n'
+    )
+    enroot = (
+        "#!/bin/sh\n# Double of enroot, for tests only.\n"
+        '[ -e "$3" ] && { echo "File already exists" >&2; exit 1; }\necho new >"$3"\n'
+    )
+    for name, text in (
+        ("1/docker", docker.format(1, "old")),
+        ("2/docker", docker.format(0, "new")),
+        ("2/enroot", enroot),
+    ):
+        tool = tmp_path / name
+        tool.parent.mkdir(exist_ok=True)
+        tool.write_text(text.replace("%s", str(tmp_path)))
+        tool.chmod(0o755)
+    repository = tmp_path / "repository"
+    (repository / "sbatch").mkdir(parents=True)
+    shutil.copy(ROOT / "sbatch" / "image.sh", repository / "sbatch")
+    (tmp_path / "there").mkdir()
+    place = repository / output if "/" not in output else Path(output.format(tmp_path))
+    place.write_text("old\n")
+    done = subprocess.run(
+        [str(repository / "sbatch" / "image.sh"), "linux/arm64", output.format(tmp_path)],
+        env={**os.environ, "PATH": f"{tmp_path}/1:{tmp_path}/2:/usr/bin:/bin"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{place}\n" and place.read_text() == "new\n"
+    assert (tmp_path / "used").read_text() == "new\n"
+    assert not list(place.parent.glob("*.new-*"))
