@@ -134,7 +134,10 @@ def _wait(plan: Plan, name: str, process: subprocess.Popen[bytes], deadline: flo
 def _is_ready(plan: Plan, probe: Probe, client: httpx.Client) -> tuple[bool, str]:
     """Whether it is, and why not; a frontend is when it answers a request."""
     if not isinstance(probe, FrontendProbe):
-        return asking.ask(probe, lambda _: client)[:2]
+        try:
+            return asking.ask(probe, lambda _: client)[:2]
+        except asking.SilentError as error:
+            return False, str(error)
     connection = http.client.HTTPConnection("127.0.0.1", port_of(plan), timeout=30)
     try:
         _ask(connection, plan.served_model_name)

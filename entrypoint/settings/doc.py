@@ -66,6 +66,7 @@ _TAIL = """\
 |---|---|---|---|
 | `GLM47_ENV_FILE` | text | `.env` | Where the `.env` file is; from the environment only |
 | `GLM47_PROCESS` | text | unset | Set by the runner on each of its children: its name. Not a setting |
+| `GLM47_RUNNER` | text | unset | The same: the run that they belong to, by which a next start ends them |
 
 ## Passed through
 
