@@ -79,7 +79,8 @@ class PeerWatch:
         if answer.status is None:
             since = seen.failing_since if seen.failing_since is not None else now
             seen.failing_since, seen.why = since, answer.why
-            if answer.refused and seen.answered:
+            # Nobody is waited for who is not there: not yet, or not any more.
+            if answer.refused or now - since >= SILENT_AFTER:
                 self._ended |= self._awaited(answer.peer)
             patience = REFUSED_AFTER if answer.refused else SILENT_AFTER
             if seen.peer.watched and seen.answered and now - since >= patience:
@@ -88,6 +89,7 @@ class PeerWatch:
         if answer.status.get("state") == HELD:
             # It waits for other settings, and does not come up without them.
             seen.why = f"its start is refused: {answer.status.get('reason')}"
+            self._ended |= self._awaited(answer.peer)
             return None
         seen.answered, seen.failing_since, seen.why = True, None, ""
         seen.doing = answer.status
@@ -97,6 +99,7 @@ class PeerWatch:
             or now - seen.clock_at > CLOCK_AGE
         ):
             seen.clock, seen.clock_at = answer.clock, now
+        self._ended -= self._awaited(answer.peer)
         for process in answer.status.get("processes", ()):
             if process.get("state") == State.ENDED.value:
                 self._ended.add((answer.peer, str(process.get("name"))))

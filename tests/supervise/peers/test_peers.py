@@ -184,6 +184,30 @@ def test_a_runner_that_is_gone_holds_nothing_up() -> None:
     assert signalled(d.tick(101.0)) == ["decode"]
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        pytest.param([(101.0, refused("n0"))], id="refused"),
+        pytest.param([(90.0, silent("n0")), (101.0, silent("n0"))], id="without a name or an answer"),
+        pytest.param([(101.0, up("n0", state=HELD, reason="no"))], id="held"),
+    ],
+)
+def test_who_never_came_up_holds_nothing_up(answers: list[tuple[float, Answer]]) -> None:
+    """A follower whose leader was lost before they met, as where both start again and are deleted."""
+    watch = PeerWatch(job(HEAD, after={"decode": (("n0", "decode"),)}), 0.0)
+    d, _ = stopping(watch)
+    feed(watch, *answers)
+    assert signalled(d.tick(101.0)) == ["decode"]
+
+
+def test_who_came_up_later_is_waited_for() -> None:
+    watch = PeerWatch(job(HEAD, after={"decode": (("n0", "decode"),)}), 0.0)
+    running = up("n0", processes=[{"name": "decode", "state": "running"}])
+    feed(watch, (1.0, refused("n0")), (2.0, silent("n0")), (20.0, silent("n0")), (30.0, running))
+    _, first = stopping(watch)
+    assert signalled(first) == []
+
+
 def test_other_nodes_are_waited_for_within_a_limit() -> None:
     d, _ = stopping(PeerWatch(job(HEAD, FRONTEND, after=AFTER), 0.0))
     assert signalled(d.tick(109.9)) == []
