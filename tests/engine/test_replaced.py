@@ -94,8 +94,9 @@ def test_prefill_and_decode_did_their_parts(deployment: Deployment) -> None:
     workers = pd.find(runners, str, "http://{}".format)
     assert [worker.role for worker in workers] == ["prefill", "decode"]
     report = smoke(deployment.stacks["frontend"].url, workers=workers)
-    # A model of random words says a special token now and then, which is no answer of a real one.
-    odd = [check for check in report.checks if not check.ok and "the token <|" not in check.detail]
+    # A model of random words says special tokens now and then, which are no answer of a real one.
+    random = re.compile("which ends a message|</think>")
+    odd = [check for check in report.checks if not check.ok and not random.search(check.detail)]
     assert not odd, report.table()
     assert report.checks[-1].detail.startswith("nixl: ")
 
