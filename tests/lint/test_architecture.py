@@ -18,7 +18,7 @@ FLOW = {
     "node": "errors settings",
     "plan": "errors settings node",
     "prepare": "errors files node plan",
-    "supervise": "errors files plan",
+    "supervise": "errors files last_words plan",
     "load": "errors settings node plan",
     "leave": "errors settings node plan supervise last_words",
     "run": "errors settings node plan prepare supervise aside last_words load leave",

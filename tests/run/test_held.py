@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -12,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from entrypoint.supervise.status.client import get
-from tests.support.runner import Runner, free_port, until
+from tests.support.runner import ROOT, Runner, free_port, until
 from tests.support.stack import ENGINE
 
 RUN = [sys.executable, "-m", "entrypoint", "run"]
@@ -92,3 +95,24 @@ def test_a_held_start_asks_for_the_token_too(tmp_path: Path) -> None:
         assert ask(port, "/readyz")[0] == 503
         shown = get(f"http://127.0.0.1:{port}", "/status", token="let me in")
         assert shown[0] == 200 and "LeaderWorkerSet does not say" in str(shown[1]["reason"])
+
+
+def test_it_stays_where_nobody_reads_what_it_says(tmp_path: Path) -> None:
+    port = free_port()
+    given, code, _ = REFUSED["a wrong value"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **GROUP, **given, "GLM47_HEALTH_PORT": str(port)}
+    with Path("/dev/full").open("w") as full:
+        held = subprocess.Popen(RUN, env=env, cwd=tmp_path, stdout=full, stderr=full)
+    try:
+        until(lambda: not port_is_free(port) or held.poll() is not None, "it listens")
+        assert ask(port, "/livez")[0] == 200
+        held.send_signal(signal.SIGTERM)
+        assert held.wait(20) == code
+    finally:
+        held.kill()
+        held.wait()
+
+
+def port_is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0

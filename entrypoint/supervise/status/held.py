@@ -8,11 +8,10 @@ by that.
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from typing import Any
 
-from entrypoint import __version__
+from entrypoint import __version__, last_words
 from entrypoint.errors import ConfigError, ExitCode
 from entrypoint.supervise.lifecycle.peer_watch import HELD
 from entrypoint.supervise.status import health
@@ -33,11 +32,10 @@ def hold(code: int, reason: str, host: str, port: int, token: str | None = None)
     try:
         listener = health.listen(host, port)
     except ConfigError as error:
-        print(f"glm47-runner: {error}", file=sys.stderr, flush=True)
+        last_words.say(str(error))
     else:
         health.serve(listener, health.Views(lambda: shown, lambda: 0.0, token=token))
-    print("glm47-runner: held: not ready until the group is deleted or its settings change", file=sys.stderr)
-    sys.stderr.flush()
+    last_words.say("held: not ready until the group is deleted or its settings change")
     told.wait()
 
 
