@@ -266,8 +266,11 @@ class Daemon:
             self.prober.forget(name)
             self.lookout.forget(name)
             self.hangs.forget(name)
-            if code and (taken := ports.taken_from(e for e in self.plan.ports if e.process == name)):
-                self._carry_out(self.director.fail(ExitCode.CONFIG, taken, now))
+            # One that was asked to stop did not fail for its port, which what it left behind may still hold.
+            if code and self.director.stopping is None:
+                own = (endpoint for endpoint in self.plan.ports if endpoint.process == name)
+                if taken := ports.taken_from(own):
+                    self._carry_out(self.director.fail(ExitCode.CONFIG, taken, now))
             clues = replace(self.watcher.clues(name), dead=self.lookout.suspect(name))
             self._carry_out(self.director.exited(name, code, now, clues))
 

@@ -102,13 +102,16 @@ def dies_with(parent: int) -> Callable[[], None]:
 def children(pid: int | None = None) -> list[int]:
     """Living and zombie children of process `pid` (default: ours)."""
     found: list[int] = []
-    try:
+    known = False
+    gone = FileNotFoundError, ProcessLookupError, PermissionError
+    with contextlib.suppress(*gone):
         for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        # The process left while we looked, or the kernel lacks CONFIG_PROC_CHILDREN.
-        return found or _children_by_scan(pid or os.getpid())
-    return found
+            # A thread may end while we look.
+            with contextlib.suppress(*gone):
+                found += map(int, (task / "children").read_text().split())
+                known = True
+    # Else the process has gone, or the kernel lacks CONFIG_PROC_CHILDREN.
+    return found if known else _children_by_scan(pid or os.getpid())
 
 
 def _children_by_scan(parent: int) -> list[int]:
