@@ -1,6 +1,7 @@
 """Carry out plans made by hand, by the product's own path after `plan`.
 
 python -m tests.support.run_plan FILE         become the pickled plan
+python -m tests.support.run_plan run          `glm47-runner run`: the plan of the environment
 python -m tests.support.run_plan --each FILE  one forked runner per plan of a pickled list; prints
                                               the exit codes as JSON
 
@@ -73,6 +74,8 @@ def look_often(file: Path) -> None:
 if __name__ == "__main__":
     if "TEST_LOOKS" in os.environ:
         look_often(Path(os.environ["TEST_LOOKS"]))
+    if sys.argv[1] == "run":
+        run.run(os.environ)
     if sys.argv[1] == "--each":
         print(json.dumps(each(pickle.loads(Path(sys.argv[2]).read_bytes()))))
     else:

@@ -25,11 +25,10 @@ from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.states import State
 from entrypoint.supervise.lifecycle.verdicts import Clues, Dead, Verdict, lost
 from entrypoint.supervise.status import report
-from entrypoint.supervise.watchdog import vital
-from entrypoint.supervise.watchdog.vital import LOOKS, SUSPECTS, Tree
+from entrypoint.supervise.watchdog.vital import ALL, LOOKS, SURE, SUSPECTS, Tree
 from tests.support.plans import plan, process, server
 from tests.support.runner import ROOT, Runner, alive, free_port, until
-from tests.support.stack import free_ports, run
+from tests.support.stack import free_ports
 
 ENGINE = (sys.executable, "-m", "tests.support.standin_engine")
 SCHEDULER, DETOKENIZER = "sglang::scheduler_TP0", "sglang::detokenizer"
@@ -331,19 +330,25 @@ def standin_python(directory: Path, *titles: str) -> Path:
 def test_run_ends_with_a_dead_schedulers_code(
     tmp_path: Path, options: list[str], code: int, words: str
 ) -> None:
-    """From the environment on: only GLM47_PYTHON is a stand-in."""
+    """From the environment on: only GLM47_PYTHON is a stand-in, and the pace."""
+    looks = tmp_path / "looks"
     settings = {
+        **free_ports(), "GLM47_RUN_DIR": str(tmp_path / "run"),
+        "GLM47_TERMINATION_LOG": str(tmp_path / "run.reason"), "TEST_LOOKS": str(looks),
         "ROLE": "aggregated", "GLM47_ENGINE": "sglang", "GLM47_QUANTIZATION": "none",
         "GLM47_MODELOPT_PATCH": "off", "GLM47_GPUS_PER_NODE": "1", "GLM47_DISCOVERY": "file",
         "DYN_FILE_KV": str(tmp_path / "store"),
         "GLM47_MODEL_PATH": str(make_demo_model(tmp_path / "model")),
         "GLM47_PYTHON": str(standin_python(tmp_path / "engine", *options, SCHEDULER, DETOKENIZER)),
     }  # fmt: skip
-    with run(tmp_path / "run", **settings, **free_ports()) as runner:
+    command = [sys.executable, "-m", "tests.support.run_plan", "run"]
+    with Runner(command, env=settings, health_port=int(settings["GLM47_HEALTH_PORT"])) as runner:
         runner.wait_for("runner | ready after")
         pid = int(runner.wait_for(f"{SCHEDULER} pid").split()[-1])
-        # It must have been seen alive for its whole title, and for its end to be noticed without a zombie.
-        until(lambda: runner.get("/status")[1]["uptime"] > 2 * vital.INTERVAL + 1, "the lookout has looked")
+        # It must have been seen alive for its whole title, and for its end to be noticed without a zombie:
+        # of so many looks one at least was for new processes.
+        before = looks.stat().st_size
+        until(lambda: looks.stat().st_size > before + SURE + ALL, "the lookout has looked at it")
         os.kill(pid, signal.SIGABRT)
         assert runner.wait(60) == code
     reason = f"aggregated cannot go on: its process {SCHEDULER} (pid {pid}) is dead: {words}"
