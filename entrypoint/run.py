@@ -213,6 +213,9 @@ def supervise(
         return on_ready(plan) if on_ready is not None else None
 
     daemon = Daemon(plan, environ, control, when_ready)
+    log = plan.termination_log
+    # Should we be killed, this is all that is left of us.
+    daemon.watcher.on_finding = lambda text: last_words.write_termination_log(log, text)
     daemon.say(report.describe(plan))
     for line in (*(f"warning: {warning}" for warning in warnings), *plan.notes):
         daemon.say(line)

@@ -201,7 +201,7 @@ class Daemon:
     def _timeout(self, now: float, longest: float) -> float:
         if self.mailbox.events or self._signals:
             return 0.0
-        changes = (self.director.next_deadline(), self.output.next_change())
+        changes = (self.director.next_deadline(), self.output.next_change(), self.watcher.next_look())
         timeout = min([longest, *(max(0.0, due - now) for due in changes if due is not None)])
         leaving = any(p.state in (State.LEFTOVERS, State.STOPPING) for p in self.director.procs.values())
         return min(timeout, LEAVING_POLL) if leaving else timeout

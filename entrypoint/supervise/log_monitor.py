@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from entrypoint.plan.types import LoadedProbe, Plan
+from entrypoint.supervise.failures.live import Finding, LiveHints
 from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.endings import ending
@@ -34,6 +35,10 @@ class Watcher:
         self._nudged: set[str] = set()
         self._earlier: dict[str, tuple[int, int]] = {}
         """Lines and bytes of a process's earlier lives."""
+        self._hints: dict[str, LiveHints] = {}
+        self._findings: dict[str, list[dict[str, Any]]] = {}
+        self.on_finding: Callable[[str], None] = lambda text: None
+        """Called with a failure that a living process wrote of."""
         self._tell_at = director.started_at + FIRST_NEWS
 
     def new_output(self, name: str, fd: int) -> ChildOutput:
@@ -52,11 +57,34 @@ class Watcher:
 
         child = self._output.child(name, fd, on_lines)
         self._children[name] = child
+        hints = self._hints[name] = LiveHints(child.tail)
+        child.on_data = hints.saw
         return child
 
     def turn(self, now: float) -> list[Action]:
         """Once per turn of the loop, at the monotonic time `now`: what has changed since the last one."""
-        return [*self._news(now), *self._follow(now)]
+        return [*self._news(now), *self._follow(now), *self._found(now)]
+
+    def next_look(self) -> float | None:
+        """When `turn` has something to do although nothing else happens (monotonic seconds)."""
+        return min((due for hints in self._hints.values() if (due := hints.due()) is not None), default=None)
+
+    def _found(self, now: float) -> Iterator[Action]:
+        if self._director.stopping is not None:
+            return  # what a stop brings about is no news
+        for name, hints in self._hints.items():
+            for finding in hints.look(now):
+                self._keep(name, finding)
+                yield Say(f"{name}: {finding}")
+                self.on_finding(f"it has not ended, but {name} said at {_clock()}: {finding}")
+
+    def _keep(self, name: str, finding: Finding) -> None:
+        kept = self._findings.setdefault(name, [])
+        found = next((f for f in kept if f["key"] == finding.key), None)
+        if found is None:
+            kept.append(found := {"key": finding.key, "count": 0})
+        # Once in each of its lives.
+        found |= {"text": str(finding), "at": round(time.time(), 1), "count": found["count"] + 1}
 
     def _read(self, name: str) -> tuple[int, int]:
         """Lines and bytes of output so far, of all its lives."""
@@ -121,6 +149,7 @@ class Watcher:
                 "output_lines": self._read(name)[0],
                 "output_bytes": self._read(name)[1],
                 "dropped_lines": lost.get(name, 0),
+                "findings": [*self._findings.get(name, ())],
             }
             for name, progress in self._progress.items()
         }
@@ -148,3 +177,7 @@ class Watcher:
             for name, proc in self._director.procs.items()
         ]
         return lines + [f"{n}: {'open' if g.open else g.why}" for n, g in self._director.gates.items()]
+
+
+def _clock() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

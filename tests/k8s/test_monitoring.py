@@ -44,6 +44,7 @@ FIRING = {
         }, 32,
     ),
     "Glm47Restarts": ({f"glm47_process_restarts_total{{{PROCESS}}}": "0x30 0+1x30"}, 36),
+    "Glm47KnownFailure": ({f'glm47_findings_total{{{PROCESS},key="gpu-memory"}}': "_x30 1x30"}, 32),
     "Glm47LogLinesLost": ({f"glm47_output_dropped_lines_total{{{PROCESS}}}": "0x30 5x30"}, 32),
 }  # fmt: skip
 """Series, a value for each minute, and the minute at which the alert fires; it does not before its cause."""

@@ -151,6 +151,8 @@ def _findings(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "warn", f"{process['name']} was hung {process['hangs']} times"
         if process.get("restarts"):
             yield "warn", f"{process['name']} was restarted {process['restarts']} times"
+        for finding in process.get("findings") or ():
+            yield "warn", f"{process['name']}: {finding['text']}"
     for text in status.get("warnings", ()):
         yield "warn", str(text)
 

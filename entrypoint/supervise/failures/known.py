@@ -76,10 +76,7 @@ def _known_exception(raised: Raised | None) -> KnownFailure | None:
     if raised is None:
         return None
     texts = [text for each in (raised, *reversed(raised.before)) for text in (str(each), each.what)]
-    for known in KNOWN_FAILURES:
-        if any(known.signature.pattern.search(text) for text in texts):
-            return known
-    return None
+    return next((known for known in KNOWN_FAILURES if known.signature.tells(*texts)), None)
 
 
 def _known_line(log: Sequence[LogLine]) -> tuple[KnownFailure, int] | None:

@@ -21,6 +21,10 @@ class Signature:
     least: Level = Level.ERROR
     """The least level that counts. A line whose writer says none counts too."""
 
+    def tells(self, *texts: str) -> bool:
+        """Whether one of `texts`, an exception in its forms, is the event itself."""
+        return any(self.pattern.search(text) for text in texts)
+
     def search(self, line: str) -> bool:
         """Whether `line`, as the process wrote it, is the event itself."""
         return self.matches(read_line(line))

@@ -130,16 +130,21 @@ class _Reader:
         self.found.append(raised)
 
 
+def all_raised(lines: Sequence[LogLine]) -> list[Raised]:
+    """Every exception in `lines`, but those that only say that somebody was asked to stop."""
+    reader = _Reader()
+    for number, line in enumerate(lines):
+        reader.feed(number, line)
+    return [r for r in reader.found if not _ASKED.match(r.what)]
+
+
 def last_words(lines: Sequence[LogLine]) -> Raised | None:
     """The exception that ended the process that wrote `lines`; None when the log shows none.
 
     Of several it is the first that a child of the engine died of and that is not brought about by another's
     end; without such a one the last after which nothing went on.
     """
-    reader = _Reader()
-    for number, line in enumerate(lines):
-        reader.feed(number, line)
-    raised = [r for r in reader.found if not _ASKED.match(r.what)]
+    raised = all_raised(lines)
     went_on = max(_last(lines, _WORKS), _last(lines, _STARTS))
     fatal = [r for r in raised if r.fatal]
     unhandled = [r for r in raised if not r.fatal and r.at > went_on]

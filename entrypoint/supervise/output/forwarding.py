@@ -50,9 +50,8 @@ class Output:
 
     `names` are the processes (their longest sets the column width). `log_dir` is created when
     missing; files are `<log_dir>/<name>.log` (`log_names`: another stem for some), appended to, never
-    with escape sequences. Raises
-    CannotWriteError (73) when a file cannot be opened. `on_space` is called from a writing thread when a
-    congested place has room again: it must only wake the loop.
+    with escape sequences. Raises CannotWriteError (73) when a file cannot be opened. `on_space` is called
+    from a writing thread when a congested place has room again: it must only wake the loop.
     """
 
     def __init__(
@@ -179,8 +178,8 @@ class Output:
 class ChildOutput:
     """Reads one child's pipe and forwards it line by line.
 
-    `on_lines` gets the decoded lines of each read, without escapes, as long as `parse` is true;
-    clear `parse` once nobody needs them, since decoding costs more than forwarding.
+    `on_lines` gets the decoded lines of each read, without escapes, as long as `parse` is true: decoding
+    costs more than forwarding. `on_data`, if set, gets all that is forwarded, and how many lines it has.
     """
 
     def __init__(
@@ -194,6 +193,7 @@ class ChildOutput:
         """Monotonic time of the last read that gave something."""
         self._output = output
         self._on_lines = on_lines
+        self.on_data: Callable[[bytes, int], None] | None = None
         self._splitter = LineSplitter()
         self._tail: deque[bytes] = deque()
         self._tail_size = 0
@@ -265,12 +265,14 @@ class ChildOutput:
             data = block.data
             if not data:
                 continue
-            self.lines += data.count(b"\n")
+            self.lines += (count := data.count(b"\n"))
             self._output.write(self.name, block)
             self._tail_size += len(data)
             self._tail.append(data)
             while len(self._tail) > TAIL_BLOCKS or self._tail_size - len(self._tail[0]) >= TAIL_BYTES:
                 self._tail_size -= len(self._tail.popleft())
+            if self.on_data is not None:
+                self.on_data(data, count)
             if self.parse and self._on_lines is not None:
                 self._on_lines(strip_escapes(data)[:-1].decode("utf-8", "replace").split("\n"))
 

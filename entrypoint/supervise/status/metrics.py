@@ -72,6 +72,7 @@ def metrics(snapshot: dict[str, Any], turned: float) -> Iterator[Metric]:
     yield GaugeMetricFamily("glm47_uptime_seconds", "Seconds since the start", snapshot["uptime"])
     yield _gates(snapshot["gates"])
     yield from _processes(snapshot["processes"])
+    yield _findings(snapshot["processes"])
     yield from _starts(snapshot["processes"])
     yield _probes(snapshot["probes"])
 
@@ -102,6 +103,18 @@ def _processes(processes: list[dict[str, Any]]) -> Iterator[Metric]:
         for process in processes:
             counter.add_metric((process["name"], process["role"]), float(process.get(field) or 0))
         yield counter
+
+
+def _findings(processes: list[dict[str, Any]]) -> Metric:
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(
+        "glm47_findings", "Known failures that a process wrote of while it lived", labels=(*OWN, "key")
+    )
+    for process in processes:
+        for finding in process.get("findings") or ():
+            family.add_metric((process["name"], process["role"], finding["key"]), finding["count"])
+    return family
 
 
 def _starts(processes: list[dict[str, Any]]) -> Iterator[Metric]:
