@@ -12,7 +12,7 @@ import math
 import random
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,22 +112,26 @@ def attention(name: str, kv_heads: int) -> Iterator[Tensor]:
     yield norm(f"{name}.k_norm", HEAD_DIM)
 
 
+def layer(name: str, kv_heads: int, dense: bool = False) -> Iterator[Tensor]:
+    """A layer of experts, or a dense one."""
+    yield from attention(f"{name}.self_attn", kv_heads)
+    yield norm(f"{name}.input_layernorm", HIDDEN)
+    yield norm(f"{name}.post_attention_layernorm", HIDDEN)
+    if dense:
+        yield from mlp(f"{name}.mlp", DENSE_WIDTH)
+        return
+    yield linear(f"{name}.mlp.gate", EXPERTS, HIDDEN)
+    yield f"{name}.mlp.gate.e_score_correction_bias", (EXPERTS,), 0.0, 0.01
+    for expert in range(EXPERTS):
+        yield from mlp(f"{name}.mlp.experts.{expert}", EXPERT_WIDTH)
+    yield from mlp(f"{name}.mlp.shared_experts", EXPERT_WIDTH)
+
+
 def tensors(kv_heads: int) -> Iterator[Tensor]:
     """Every tensor of the checkpoint, by the names that GLM-4.7's own has."""
     yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN), 0.0, 1.0
     for number in range(LAYERS):
-        layer = f"model.layers.{number}"
-        yield from attention(f"{layer}.self_attn", kv_heads)
-        yield norm(f"{layer}.input_layernorm", HIDDEN)
-        yield norm(f"{layer}.post_attention_layernorm", HIDDEN)
-        if number < DENSE_LAYERS:
-            yield from mlp(f"{layer}.mlp", DENSE_WIDTH)
-            continue
-        yield linear(f"{layer}.mlp.gate", EXPERTS, HIDDEN)
-        yield f"{layer}.mlp.gate.e_score_correction_bias", (EXPERTS,), 0.0, 0.01
-        for expert in range(EXPERTS):
-            yield from mlp(f"{layer}.mlp.experts.{expert}", EXPERT_WIDTH)
-        yield from mlp(f"{layer}.mlp.shared_experts", EXPERT_WIDTH)
+        yield from layer(f"model.layers.{number}", kv_heads, dense=number < DENSE_LAYERS)
     yield norm("model.norm", HIDDEN)
     yield linear("lm_head", VOCABULARY, HIDDEN)
 
@@ -143,14 +147,20 @@ def values(tensor: Tensor, source: random.Random) -> array[float]:
     return made
 
 
-def safetensors(kv_heads: int) -> bytes:
-    """The checkpoint: a length, a JSON header, the numbers."""
+def filled(kv_heads: int) -> Iterator[tuple[Tensor, array[float]]]:
+    """Every tensor with its numbers."""
     source = random.Random(SEED)
+    for tensor in tensors(kv_heads):
+        yield tensor, values(tensor, source)
+
+
+def safetensors(weights: Iterable[tuple[Tensor, array[float]]]) -> bytes:
+    """The checkpoint: a length, a JSON header, the numbers."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = bytearray()
-    for tensor in tensors(kv_heads):
+    for tensor, numbers in weights:
         begin = len(data)
-        data += values(tensor, source).tobytes()
+        data += numbers.tobytes()
         header[tensor[0]] = {"dtype": "F32", "shape": tensor[1], "data_offsets": [begin, len(data)]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -162,15 +172,26 @@ def make_model(directory: Path, kv_heads: int = 2) -> Path:
 
     Like the published one it has no `bos_token_id`. `kv_heads`: 1, 2 or 4.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    return write(directory, files(kv_heads), filled(kv_heads))
+
+
+def files(kv_heads: int) -> dict[str, dict[str, Any]]:
+    """What the directory holds besides weights, by name."""
     ends = {"eos_token_id": list(EOS), "pad_token_id": EOS[0]}
-    files = {
+    return {
         "config.json": config(kv_heads),
         "generation_config.json": model.GENERATION_CONFIG | ends,
         "tokenizer_config.json": model.TOKENIZER_CONFIG | {"model_max_length": 8192},
         "tokenizer.json": tokenizer(),
     }
-    for name, data in files.items():
+
+
+def write(
+    directory: Path, made: dict[str, dict[str, Any]], weights: Iterable[tuple[Tensor, array[float]]]
+) -> Path:
+    """Write a model's files and weights into `directory` (made if missing) and return it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, data in made.items():
         (directory / name).write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
-    (directory / "model.safetensors").write_bytes(safetensors(kv_heads))
+    (directory / "model.safetensors").write_bytes(safetensors(weights))
     return directory

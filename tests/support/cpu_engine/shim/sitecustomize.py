@@ -22,8 +22,8 @@ MEDIA_PACKAGES = {"decord", "soundfile", "torchaudio", "torchvision"}
 """Imported by SGLang for models with eyes and ears."""
 ABSENT = {"sgl_kernel.scalar_type", "vllm.logger", "vllm._C"}
 """SGLang looks for these in a try block: an ImportError is the right answer."""
-MODEL = "glm4_moe"
-"""The module of the only model that is loaded."""
+MODELS = {"glm4_moe", "glm4_moe_nextn"}
+"""The modules of the only models that are loaded: GLM-4.7 and its draft layer."""
 LAYERS = "vllm.model_executor.layers."
 """On a CPU without AMX, SGLang takes two modules of layers from here, in place of its own of the same name,
 whose classes have a version in plain PyTorch."""
@@ -174,7 +174,7 @@ def other_models() -> list[str]:
     sglang = importlib.util.find_spec("sglang")
     folders = (sglang and sglang.submodule_search_locations) or ()
     found = (file.stem for folder in folders for file in Path(folder, "srt", "models").glob("*.py"))
-    return sorted(set(found) - {MODEL, "__init__"})
+    return sorted(set(found) - MODELS - {"__init__"})
 
 
 def sglang_minor() -> int:
