@@ -51,8 +51,8 @@ def look(torch_dirs: list[Path], nvml: Any = None) -> Gpus:
         return _with(
             own,
             seen=tuple(_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())),
-            driver=_asked(nvml, nvml.nvmlSystemGetDriverVersion),
-            driver_cuda=_cuda(_asked(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)),
+            driver=asked(nvml, nvml.nvmlSystemGetDriverVersion),
+            driver_cuda=_cuda(asked(nvml, nvml.nvmlSystemGetCudaDriverVersion_v2)),
             xids=xids(),
         )
     except nvml.NVMLError as error:
@@ -73,7 +73,7 @@ def _text(error: Exception) -> str:
     return text.decode() if isinstance(text, bytes) else text
 
 
-def _asked(nvml: Any, question: Callable[..., Any], *of: Any) -> Any:
+def asked(nvml: Any, question: Callable[..., Any], *of: Any) -> Any:
     """The answer; None where the driver or this GPU does not know the question."""
     try:
         return question(*of)
@@ -89,14 +89,14 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         name = nvml.nvmlDeviceGetName(handle)
-        total, used = _memory(nvml, handle)
+        total, used = memory(nvml, handle)
     except nvml.NVMLError as error:
         return Gpu(index, lost=_text(error))
     uncorrected = (nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC)
-    rows = _asked(nvml, nvml.nvmlDeviceGetRemappedRows, handle)
-    mig = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
-    place = _asked(nvml, nvml.nvmlDeviceGetPciInfo, handle)
-    pci = "" if place is None else _decoded(place.busId).lower()
+    rows = asked(nvml, nvml.nvmlDeviceGetRemappedRows, handle)
+    mig = asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
+    place = asked(nvml, nvml.nvmlDeviceGetPciInfo, handle)
+    pci = "" if place is None else decoded(place.busId).lower()
     return Gpu(
         index,
         name=name,
@@ -105,7 +105,7 @@ def _gpu(nvml: Any, index: int) -> Gpu:
         total=total,
         used=used,
         holders=tuple(_holders(nvml, handle)),
-        ecc_uncorrected=_asked(nvml, nvml.nvmlDeviceGetTotalEccErrors, handle, *uncorrected),
+        ecc_uncorrected=asked(nvml, nvml.nvmlDeviceGetTotalEccErrors, handle, *uncorrected),
         remap_pending=None if rows is None else bool(rows[2]),
         remap_failed=None if rows is None else bool(rows[3]),
         mig=None if mig is None else mig[0] == nvml.NVML_DEVICE_MIG_ENABLE,
@@ -113,11 +113,12 @@ def _gpu(nvml: Any, index: int) -> Gpu:
     )
 
 
-def _decoded(text: Any) -> str:
+def decoded(text: Any) -> str:
+    """NVML's text, which older drivers give as bytes."""
     return text.decode() if isinstance(text, bytes) else str(text)
 
 
-def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
+def memory(nvml: Any, handle: Any) -> tuple[int, int]:
     """(bytes, bytes in use); a driver that does not know the newer call counts its own among the latter."""
     try:
         found = nvml.nvmlDeviceGetMemoryInfo(handle, version=nvml.nvmlMemory_v2)
@@ -127,7 +128,7 @@ def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
 
 
 def _holders(nvml: Any, handle: Any) -> Iterator[Holder]:
-    for process in _asked(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ():
+    for process in asked(nvml, nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ():
         yield Holder(process.pid, _name(process.pid), process.usedGpuMemory)
 
 
@@ -148,7 +149,7 @@ def _fabric(nvml: Any, handle: Any) -> Fabric | None:
         nvml.nvmlDeviceGetGpuFabricInfoV(handle, byref(found))
     except nvml.NVMLError:
         found = nvml.c_nvmlGpuFabricInfo_t()
-        if _asked(nvml, nvml.nvmlDeviceGetGpuFabricInfo, handle, byref(found)) is None:
+        if asked(nvml, nvml.nvmlDeviceGetGpuFabricInfo, handle, byref(found)) is None:
             return None
     if found.state == nvml.NVML_GPU_FABRIC_STATE_NOT_SUPPORTED:
         return None

@@ -21,6 +21,14 @@ CACHES = {
 }
 """Where compiled kernels go, by variable: a cold start spends minutes on making them."""
 
+RECORDED = ("TORCH_FR_BUFFER_SIZE", "TORCH_NCCL_TRACE_BUFFER_SIZE")
+"""PyTorch's flight recorder: how many collectives it keeps; the name since torch 2.9, and the one before."""
+RECORDED_COLLECTIVES = "2000"
+RECORDS = (
+    "TORCH_NCCL_DEBUG_INFO_PIPE_FILE", "TORCH_FR_DUMP_TEMP_FILE", "TORCH_NCCL_DEBUG_INFO_TEMP_FILE",
+)  # fmt: skip
+"""Where it is asked, and where it answers: with a rank's number after it, and `.pipe` for the first."""
+
 MNNVL = {"NCCL_MNNVL_ENABLE": "1", "NCCL_CUMEM_ENABLE": "1", "MC_FORCE_MNNVL": "1"}
 """Multi-node NVLink for NCCL and Mooncake, as the original deployment set them."""
 
@@ -118,6 +126,10 @@ def engine(ctx: Context, role: str) -> dict[str, str]:
     if "HOST_IP" not in ctx.native:
         # Ranks listen there for each other, and prefill workers announce their bootstrap server.
         ctx.add(env, "SGLANG_HOST_IP", bootstrap.own(ctx).host)
+    for name in RECORDED:
+        ctx.add(env, name, RECORDED_COLLECTIVES)
+    for name in RECORDS:
+        ctx.add(env, name, f"{s.run_dir}/collectives-")
     if ctx.discovery != "kubernetes":
         # It has been withdrawn and has drained, or its only frontend has: nobody needs time to see it leave.
         ctx.add(env, "DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS", "0")

@@ -10,12 +10,15 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from entrypoint.supervise import process_tree
+from entrypoint.supervise.watchdog import collectives
+from entrypoint.supervise.watchdog.collectives import Collective
 
 DUMP = 6.0
 """Seconds that one process's stacks may take."""
@@ -26,6 +29,8 @@ LEAST = 1.0
 STOPPED = ("T", "t")
 PROCESSES, THREADS, FRAMES = 64, 64, 60
 """So many of each at most; frames of one thread."""
+GPUS = 4.0
+"""Seconds that the driver may take to say what the GPUs do."""
 SIZE = 2 << 20
 """Characters of a file at most."""
 SHOWN = 4
@@ -65,19 +70,24 @@ class Place:
         return doing + (f": {' < '.join(self.frames[:SHOWN])}" if self.frames else "")
 
 
-def collect(name: str, pid: int, file: Path) -> list[Place]:
+def collect(
+    name: str, pid: int, file: Path, environ: Mapping[str, str] = MappingProxyType({})
+) -> list[Place]:
     """Look at all processes below `pid`, leave everything in `file`, and return where each stands.
 
-    Takes ALL seconds at most. OSError when the file cannot be written.
+    `environ`: the engine's own variables. Takes ALL seconds at most, and GPUS and collectives.WAIT besides.
+    OSError when the file cannot be written.
     """
     end = time.monotonic() + ALL
     places, texts = [], []
+    last, unknown = collectives.ask(environ)
     for each in [pid, *_below(pid)][:PROCESSES]:
         left = end - time.monotonic()
         threads, why = _dump(each, min(DUMP, left)) if left > 0 else ([], "there was no time left")
         place = _place(each, threads, name)
         if place is None:
             continue
+        place = with_collective(place, last)
         places.append(place)
         texts.append(_text(place, threads, why))
     for place in (p for p in places if p.scheduler and p.state not in STOPPED):
@@ -85,9 +95,35 @@ def collect(name: str, pid: int, file: Path) -> list[Place]:
         if left > LEAST:
             threads, why = _dump(place.pid, min(DUMP, left), native=True)
             texts.append(f"with native frames: {_text(place, threads, why)}")
+    texts.append(
+        "".join(f"{line}\n" for line in [*(f"rank {c.rank}: {c}" for c in last), *unknown, *_gpus()])
+    )
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     file.write_text(f"stacks of {name} at {stamp}\n\n{''.join(texts)}"[:SIZE])
     return places
+
+
+def with_collective(place: Place, last: Sequence[Collective]) -> Place:
+    """The same, naming the collective by its number where its rank's recorder has one that is not over."""
+    rank = place.title.rpartition("TP")[2].partition("_")[0].partition(" ")[0]
+    number = int(rank) if rank.isdigit() else 0
+    waits = [c for c in last if c.waits and c.rank == number]
+    if not place.scheduler or place.state in STOPPED or not waits:
+        return place
+    return replace(place, collective=str(min(waits, key=lambda c: c.number)))
+
+
+def _gpus() -> list[str]:
+    """What each GPU does now; nothing where there is none."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")):
+        return []
+    command = [sys.executable, "-m", "entrypoint.node.machine.now"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=GPUS, check=False)
+    except subprocess.TimeoutExpired as error:
+        told = error.stdout.decode() if isinstance(error.stdout, bytes) else ""
+        return [*told.splitlines(), f"the driver does not answer for {GPUS:.0f} s"]
+    return done.stdout.splitlines()
 
 
 def _below(pid: int) -> Iterator[int]:

@@ -77,7 +77,7 @@ class Witness:
                 for file in old[: max(0, len(old) - FILES + 1)]:
                     file.unlink()
                 file = directory / f"{stem}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.stacks"
-                places = collect(name, pid, file)
+                places = collect(name, pid, file, self._plan.process(name).env)
             except OSError as error:
                 self._news.append(f"cannot look where {name} stands: {error}: make room there")
                 return

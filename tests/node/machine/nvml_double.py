@@ -35,6 +35,13 @@ class Card:
     clique: int = 7
     mask: int = 0
     lost: bool = False
+    busy: int | None = 0
+    """Percent of the last moment in which something ran."""
+    clock: tuple[int, int] | None = (1965, 2062)
+    """MHz now, and at most."""
+    watts: float | None = 200.0
+    celsius: int | None = 40
+    throttle: int = 0
 
 
 @dataclass
@@ -104,6 +111,27 @@ class Driver:
     def _DeviceGetTotalEccErrors(self, card: Card, kind: int, counter: int) -> Any:
         assert (kind, counter) == (pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC)
         return self._known(card.ecc)
+
+    def _DeviceGetUtilizationRates(self, card: Card) -> Any:
+        return SimpleNamespace(gpu=self._known(card.busy), memory=0)
+
+    def _DeviceGetClockInfo(self, card: Card, kind: int) -> Any:
+        assert kind == pynvml.NVML_CLOCK_SM
+        return self._known(card.clock)[0]
+
+    def _DeviceGetMaxClockInfo(self, card: Card, kind: int) -> Any:
+        assert kind == pynvml.NVML_CLOCK_SM
+        return self._known(card.clock)[1]
+
+    def _DeviceGetPowerUsage(self, card: Card) -> Any:
+        return round(1000 * self._known(card.watts))
+
+    def _DeviceGetTemperature(self, card: Card, sensor: int) -> Any:
+        assert sensor == pynvml.NVML_TEMPERATURE_GPU
+        return self._known(card.celsius)
+
+    def _DeviceGetCurrentClocksThrottleReasons(self, card: Card) -> int:
+        return card.throttle
 
     def _DeviceGetRemappedRows(self, card: Card) -> Any:
         return self._known(card.rows)
