@@ -42,10 +42,15 @@ class Deployment:
         self.logs: list[tuple[Runner, Path]] = []
         self._lives: dict[str, int] = {}
 
-    def start(self, name: str, role: str, gpu: int | None = None, **settings: str) -> None:
-        """Start a container; a second one of the same name takes the first one's place."""
+    def start(
+        self, name: str, role: str, gpu: int | None = None, host: str = "127.0.0.1", **settings: str
+    ) -> None:
+        """Start a container; a second one of the same name takes the first one's place.
+
+        `host`: the address at which its health endpoint is asked.
+        """
         self._lives[name] = life = self._lives.get(name, 0) + 1
-        port = free_port()
+        port = int(settings.get("GLM47_HEALTH_PORT", 0)) or free_port()
         own = {
             "ROLE": role,
             "GLM47_HEALTH_PORT": str(port),
@@ -55,7 +60,7 @@ class Deployment:
         if gpu is not None and self.gpus:
             own["CUDA_VISIBLE_DEVICES"] = self.gpus[gpu]
         command = [sys.executable, "-m", "entrypoint", "run"]
-        runner = Runner(command, {**self.common, **own, **settings}, port)
+        runner = Runner(command, {**self.common, **own, **settings}, port, host)
         self.logs.append((runner, self.out / f"{self.http}-{name}-{life}.log"))
         self.runners[name], self.started[name] = runner, time.monotonic()
 

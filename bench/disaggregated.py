@@ -24,6 +24,7 @@ from typing import Any
 
 from bench.clients import Clients, Reply, greedy, prompts
 from bench.deployment import Deployment, deployment, kill_container, last_line, scheduler, wait
+from tests.support.runner import free_port
 
 HUNG = 90.0
 """Seconds that a stopped scheduler is waited for: 15 to not ready and 60 to the end are promised."""
@@ -170,6 +171,37 @@ def group(out: Path, gpus: list[str], victim: str, signum: int) -> dict[str, Any
     return found
 
 
+def job(out: Path, gpus: list[str], addresses: list[str]) -> dict[str, Any]:
+    """TP 2 over two nodes of a Slurm job, whose runners ask each other: when and how a stopped rank is named.
+
+    `addresses`: two of this machine, one for each node.
+    """
+    if len(addresses) != 2:
+        return {"not run": "give two addresses of this machine (--addresses)"}
+    logs, health = out / "job", str(free_port())
+    shared = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": ",".join(addresses), "GLM47_TP": "2",
+              "GLM47_DECODE_NODES": "2", "GLM47_LOG_DIR": str(logs), "GLM47_HEALTH_PORT": health}  # fmt: skip
+    with deployment(out, gpus, **shared) as it:
+        it.common.pop("GLM47_HEAD_ADDRESS")
+        for rank, (name, address) in enumerate(zip(("leader", "follower"), addresses, strict=True)):
+            own = {"SLURMD_NODENAME": address, "SLURM_NODEID": str(rank), "GLM47_HEALTH_HOST": address}
+            it.start(name, "auto", rank, address, GLM47_HEALTH_PORT=health, **own)
+        found: dict[str, Any] = {"ready after": it.ready("leader", "follower")}
+        leader = it.runners["leader"]
+        threading.Thread(target=greedy, args=(it.http, "long", LONG), daemon=True).start()
+        time.sleep(1)
+        os.kill(scheduler(it.runners["follower"]), signal.SIGSTOP)
+        began = time.monotonic()
+        wait(lambda: any("is behind since" in line for line in leader.lines), HUNG, "the rank is named")
+        found["named after"] = round(time.monotonic() - began, 1)
+        found["line"] = next(line for line in leader.lines if "is behind since" in line)
+        for name, runner in it.runners.items():
+            wait(lambda name=name: it.ended(name), HUNG, f"{name} ends")
+            found[name] = (runner.process.poll(), last_line(runner))
+        found["stacks"] = sorted(file.name for file in logs.glob("*.stacks"))
+    return found
+
+
 def quiet(out: Path, gpus: list[str]) -> dict[str, Any]:
     """Lines that 60 s of waiting for a decode worker leave in each container's log."""
     with deployment(out, gpus, GLM47_PREFILL_WORKERS="1", GLM47_DECODE_WORKERS="1") as it:
@@ -201,18 +233,22 @@ SCENARIOS: dict[str, Callable[[Path, list[str]], dict[str, Any]]] = {
     "group-follower-killed": partial(group, victim="follower", signum=signal.SIGKILL),
     "quiet": quiet,
 }
+JOB = "job-follower-stopped"
 
 
 def main() -> None:
     """Run what was asked for; what fails says so and does not keep the rest from running."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; default: all")
+    parser.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}, {JOB}; default: all")
     parser.add_argument("--gpus", default="", help="CUDA_VISIBLE_DEVICES of the first and second worker")
     parser.add_argument("--together", action="store_true", help="run them side by side: they share the GPUs")
+    parser.add_argument("--addresses", default="", help=f"two of this machine's, for {JOB}")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    if unknown := set(given.scenarios) - set(SCENARIOS):
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}: give some of {', '.join(SCENARIOS)}")
+    addresses = given.addresses.split(",") if given.addresses else []
+    scenarios = SCENARIOS | {JOB: partial(job, addresses=addresses)}
+    if unknown := set(given.scenarios) - set(scenarios):
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}: give some of {', '.join(scenarios)}")
     given.out.mkdir(parents=True, exist_ok=True)
     gpus = given.gpus.split(",") if given.gpus else []
     results: dict[str, Any] = {}
@@ -220,15 +256,15 @@ def main() -> None:
     def one(name: str) -> None:
         began = time.monotonic()
         try:
-            results[name] = SCENARIOS[name](given.out, gpus)
+            results[name] = scenarios[name](given.out, gpus)
         except Exception as error:
             results[name] = {"did not run through": repr(error)}
         results[name]["took"] = round(time.monotonic() - began)
         show(name, results[name])
         (given.out / "results.json").write_text(json.dumps(results, indent=1))
 
-    with ThreadPoolExecutor(len(SCENARIOS) if given.together else 1) as pool:
-        list(pool.map(one, given.scenarios or SCENARIOS))
+    with ThreadPoolExecutor(len(scenarios) if given.together else 1) as pool:
+        list(pool.map(one, given.scenarios or scenarios))
 
 
 if __name__ == "__main__":
