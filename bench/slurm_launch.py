@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from entrypoint.commands.demo.model import make_demo_model
-from entrypoint.node.topology import job_ports
+from entrypoint.node.job_ports import job_ports
 from entrypoint.supervise.status.client import get
 from tests.slurm import image as images
 from tests.slurm.cluster import USER, Cluster, wait_for

@@ -58,6 +58,12 @@ class ConfigError(RunnerError):
         return type(self), (self.problems,), self.__dict__
 
 
+class SpareTaskError(RunnerError):
+    """Nothing is to be done here, and that is no failure (0): a Slurm node with fewer workers than others."""
+
+    exit_code = ExitCode.OK
+
+
 class ModelError(RunnerError):
     """The model directory is missing or broken (66)."""
 

@@ -86,7 +86,7 @@ def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, i
         if loaded.plan.unmet:
             raise ConfigError(loaded.plan.unmet)
         # Before anything of a first runner's in the same directory is touched.
-        run_dir.make(loaded.plan.run_dir)
+        run_dir.make_for(loaded.plan)
         mine = leftovers.identity()
         lock, killed = run_dir.lock(loaded.plan.run_dir, owner, mine)
         loaded = replace(loaded, environ={**loaded.environ, leftovers.RUNNER: mine})

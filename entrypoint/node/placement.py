@@ -55,6 +55,8 @@ class Placement:
     neighbourhood: tuple[str, ...] = ()
     """Names, addresses and networks of the deployment, as far as they are known: no proxy is for them."""
     job: slurm.Job | None = None
+    slot: int = 0
+    """Index of this container's worker among those that a Slurm job puts on one node."""
     group: tuple[str, ...] = ()
     """Addresses of this worker's ranks, in their order, where a controller names them (LeaderWorkerSet)."""
 
@@ -100,22 +102,23 @@ def in_job(
         head_address=settings.head_address if alone else head,
         names=dict.fromkeys(slurm.WORKED_OUT, job.nodes_from),
         job=job,
+        slot=node.slot,
     )
     if placed.one_machine:
         return placed
     network = network or Network()
     names = dict.fromkeys([head, node.leader, *(other.name for other in slurm.neighbours(job))])
-    unmet = [line for name in names if (line := (unresolved or _unresolved)(name)) is not None]
+    unmet = [*job.unmet, *filter(None, map(unresolved or _unresolved, names))]
     # The head's own name may lead to its loopback, so there the way to another node is looked up.
-    peer = topology.nodes[-1].name if node is topology.head else head
+    others = [None, *(name for name in topology.names if name != node.name)]
+    peer = others[-1] if node.name == topology.head.name else head
     address = _address(network, local_address, peer, settings.interface)
     if address is None and settings.interface is not None:
         unmet.append(_no_interface(settings.interface))
     placed = replace(placed, node_address=address or node.name, unmet=tuple(unmet))
-    leaders = [other.name for other in topology.nodes if other.rank == 0][:MANY]
-    known = [other.name for other in topology.nodes[:MANY]]
-    known += [found for name in leaders for found in network.addresses(name)]
-    return _in_network(placed, network, known)
+    leaders = [name for name in topology.names if topology.node(name).rank == 0][:MANY]
+    known = (found for name in leaders for found in network.addresses(name))
+    return _in_network(placed, network, [*topology.names[:MANY], *known])
 
 
 def _address(

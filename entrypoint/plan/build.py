@@ -53,8 +53,8 @@ def build_plan(
     ]
     processes = tuple(part.process for part in parts)
     files = (in_front[1],) if in_front is not None else ()
-    job_part, about_job = job.job(ctx, tuple(process.name for process in processes), files)
     ports = (*(port for part in parts for port in part.ports), health(ctx.settings))
+    job_part, about_job = job.job(ctx, tuple(process.name for process in processes), files, ports)
     found = [
         *_about_place(placement, facts, settings.engine == "sglang" and bool(ctx.worker_roles)),
         *ctx.diagnostics,

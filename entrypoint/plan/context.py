@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from entrypoint.node.facts import Facts
 from entrypoint.node.placement import WORKER_ROLES, Placement
@@ -59,6 +60,15 @@ class Context:
     def one_machine(self) -> bool:
         """Nothing but the API and the health endpoint needs to be reachable from outside."""
         return self.placement.one_machine
+
+    @property
+    def shared_dir(self) -> str:
+        """Where that lies which all containers need at one path: the model's view and the caches.
+
+        It is GLM47_RUN_DIR; that of a node's further workers is below it.
+        """
+        own = self.settings.run_dir
+        return str(PurePosixPath(own).parent) if self.placement.slot else own
 
     @property
     def bind(self) -> str:

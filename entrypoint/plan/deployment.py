@@ -30,7 +30,6 @@ def decide(s: Settings, placement: Placement, facts: Facts, native: Mapping[str,
     roles = tuple(r for r in ROLE_ORDER if r in wanted)
     s = _hosts(s, placement)
     discovery, about_store = _discovery(s, placement, roles, native)
-    model_path, about_name = _model_path(s, facts)
     job = placement.job
     base = Context(
         settings=s,
@@ -39,13 +38,15 @@ def decide(s: Settings, placement: Placement, facts: Facts, native: Mapping[str,
         native=native,
         roles=roles,
         discovery=discovery,
-        model_path=model_path,
+        model_path=s.model_path,
         stop=shares(s.stop_timeout, ()),
         api=endpoints.api(s, native, behind_nginx=placement.behind_nginx),
         prefill_workers=max(s.prefill_workers, 1 if "prefill" in roles else 0),
         decode_workers=max(s.decode_workers if job is None else job.topology.decode_workers, 1),
-        diagnostics=(*_check_roles(s, placement, wanted), *about_store, *about_name),
+        diagnostics=(*_check_roles(s, placement, wanted), *about_store),
     )
+    model_path, about_name = _model_path(base)
+    base = replace(base, model_path=model_path, diagnostics=(*base.diagnostics, *about_name))
     options, about_options = frontend.options(base)
     said = about_options if "frontend" in roles else ()
     base = replace(base, frontend_options=options, diagnostics=(*base.diagnostics, *said))
@@ -210,9 +211,9 @@ def _store_gate(ctx: Context) -> Gate:
     return Gate("file-store", probe, ctx.settings.start_timeout, "DYN_FILE_KV")
 
 
-def _model_path(s: Settings, facts: Facts) -> tuple[str, Diagnostics]:
+def _model_path(ctx: Context) -> tuple[str, Diagnostics]:
     """The original, or the view of it: `GLM47_RUN_DIR/model/<served name>`."""
-    name = s.served_model_name
+    s, name = ctx.settings, ctx.settings.served_model_name
     parts = PurePosixPath(name).parts
     if ":" in name or name.startswith("/") or {"..", "."} & set(name.split("/")) or "" in name.split("/"):
         why = (
@@ -220,6 +221,6 @@ def _model_path(s: Settings, facts: Facts) -> tuple[str, Diagnostics]:
             "the name becomes a directory: use a name such as glm-4.7 or zai-org/GLM-4.7"
         )
         return s.model_path, (problem(why),)
-    if s.engine == "mocker" or file_edits.needs_view(facts):
-        return str(PurePosixPath(s.run_dir, mocker.VIEWS, *parts)), ()
+    if s.engine == "mocker" or file_edits.needs_view(ctx.facts):
+        return str(PurePosixPath(ctx.shared_dir, mocker.VIEWS, *parts)), ()
     return s.model_path, ()

@@ -52,3 +52,5 @@ class JobPlan:
     files: tuple[PlannedFile, ...] = ()
     others: tuple[Peer, ...] = ()
     """On the head: every other node, for a page that shows the whole deployment."""
+    shared_dir: str | None = None
+    """Directory of all runners of this node, made before `Plan.run_dir`; None: that one is the first's."""

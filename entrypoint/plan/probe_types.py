@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -97,6 +98,8 @@ class FrontendProbe:
     workers_port: int | None = None
     """Where the runners beside its workers are asked whether those are ready, once it has been ready itself;
     None: they are not, since its workers are in this container."""
+    further_ports: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """The same for a node's further workers, by Dynamo's component."""
     layouts: bool = False
     """The layouts of its prefill and decode workers, which those runners tell, must fit together."""
     store: StoreProbe | None = None

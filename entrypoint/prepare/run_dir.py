@@ -9,6 +9,7 @@ import stat
 from pathlib import Path
 
 from entrypoint.errors import CannotWriteError, ConfigError
+from entrypoint.plan.types import Plan
 
 LOCK = "runner.lock"
 
@@ -37,6 +38,13 @@ def make(path: str) -> None:
         ) from None
 
 
+def make_for(plan: Plan) -> None:
+    """Make the plan's run directory, and first the one that it lies in where runners share a node."""
+    if plan.job is not None and plan.job.shared_dir is not None:
+        make(plan.job.shared_dir)
+    make(plan.run_dir)
+
+
 def _stranger(directory: Path) -> str | None:
     """What of the directory belongs to a user who is neither we nor root, if anything does.
 
@@ -54,7 +62,10 @@ def _stranger(directory: Path) -> str | None:
 
 
 def _ours(path: Path) -> bool:
-    return path.lstat().st_uid in (os.getuid(), 0)
+    try:
+        return path.lstat().st_uid in (os.getuid(), 0)
+    except FileNotFoundError:  # another runner of ours took it away in between
+        return True
 
 
 def lock(path: str, owner: int, identity: str = "") -> tuple[int, str]:

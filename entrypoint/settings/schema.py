@@ -167,6 +167,10 @@ class Settings(BaseSettings):
         0, ge=0, description="Decode (or aggregated) workers of the deployment; 0: at least one"
     )
     decode_nodes: Count = Field(1, description="Nodes of each decode worker")
+    prefill_workers_per_node: Count = Field(
+        1, description="Prefill workers that share a node; each has its part of the node's GPUs (ROLE=auto)"
+    )
+    decode_workers_per_node: Count = Field(1, description="The same for decode (or aggregated) workers")
     nnodes: Count = Field(1, description="Nodes of the worker in this container")
     node_rank: int = Field(0, ge=0, description="Rank of this node in its worker; 0 is the leader")
     leader_address: str | None = Field(

@@ -8,7 +8,7 @@ import pytest
 
 from entrypoint.errors import ConfigError
 from entrypoint.node import placement, slurm
-from entrypoint.node.topology import job_ports
+from entrypoint.node.job_ports import job_ports
 from entrypoint.settings.schema import Settings
 
 ENV = {
@@ -97,7 +97,8 @@ def test_the_place_of_one_node(head: str | None) -> None:
     ("environ", "settings", "reason"),
     [
         ({"SLURM_JOB_NODELIST": "n[1-"}, {}, "cannot read SLURM_JOB_NODELIST: n[1-: ']' is missing"),
-        ({"SLURM_LOCALID": "1"}, {}, "use srun --ntasks-per-node=1"),
+        ({"SLURM_LOCALID": "1"}, {}, "the layout has one worker on a node: use srun --ntasks-per-node=1"),
+        ({"SLURM_LOCALID": "x"}, {}, "cannot use SLURM_LOCALID: x"),
         ({"SLURM_JOB_ID": "x"}, {}, "cannot use SLURM_JOB_ID: x"),
         ({"SLURMD_NODENAME": "", "SLURM_NODEID": "9"}, {}, "cannot use SLURM_NODEID: 9"),
         ({}, {"nnodes": 2, "node_rank": 1}, "cannot use GLM47_NNODES, GLM47_NODE_RANK with ROLE=auto"),

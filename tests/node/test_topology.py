@@ -15,8 +15,9 @@ from entrypoint.commands.cli import cli
 from entrypoint.commands.topology.show import Listeners, as_text
 from entrypoint.errors import ConfigError
 from entrypoint.node import nodelist
+from entrypoint.node.job_ports import BLOCKS, job_ports
 from entrypoint.node.nvlink import guessed_domains
-from entrypoint.node.topology import JOB_PORTS_BLOCKS, Topology, job_ports, lay_out
+from entrypoint.node.topology import Topology, lay_out
 
 SIX = nodelist.expand("nvl72d[001-006]")
 FOUR_TWO: dict[str, Any] = {"prefill_workers": 1, "prefill_nodes": 4, "decode_workers": 1, "decode_nodes": 2}
@@ -200,10 +201,8 @@ def test_job_ports_are_distinct_low_and_the_same_on_every_node() -> None:
         assert len(set(ports.values())) == len(ports)
         # 32768 is where ephemeral ports begin, and where Dynamo's system port must end.
         assert all(10000 <= port < 32768 - 16 for port in ports.values())
-    spans = [
-        set(range(min(p.values()), min(p.values()) + 32)) for p in map(job_ports, range(JOB_PORTS_BLOCKS))
-    ]
-    assert len(set().union(*spans)) == 32 * JOB_PORTS_BLOCKS
+    spans = [set(range(min(p.values()), min(p.values()) + 32)) for p in map(job_ports, range(BLOCKS))]
+    assert len(set().union(*spans)) == 32 * BLOCKS
 
 
 def test_ten_thousand_nodes_in_under_a_second() -> None:

@@ -89,9 +89,10 @@ def _in_job(container: Container, settings: Settings) -> Plan:
     return planner.build_plan(settings, origins, place, container.facts, container.native)
 
 
-def node(index: int, nodes: str = "nvl72d[001-006]") -> dict[str, str]:
+def node(index: int, nodes: str = "nvl72d[001-006]", slot: int = 0) -> dict[str, str]:
     """The environment of a Slurm task on one node of a job."""
-    return {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": nodes, "SLURM_NODEID": str(index)}
+    named = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": nodes, "SLURM_NODEID": str(index)}
+    return {**named, "SLURM_LOCALID": str(slot)} if slot else named
 
 
 HEAD = {"head_address": "node1"}
@@ -102,6 +103,9 @@ SIX = {
     "frontends": 2, "nginx": True,
 }  # fmt: skip
 """The default of sbatch/disagg.sbatch, behind nginx."""
+SHARED = {"prefill_workers": 4, "prefill_workers_per_node": 2, "decode_workers": 1, "decode_nodes": 2}
+"""Four prefill workers of TP 2 on two nodes, one decode worker on two."""
+FOUR = "nvl72d[001-004]"
 OPERATOR = {"DYN_DISCOVERY_BACKEND": "kubernetes", "DYN_NAMESPACE": "default-glm47"}
 """What Dynamo's operator says to a container."""
 WITH_NGINX = Facts(MODEL, replace(IMAGE, binaries={**IMAGE.binaries, "nginx": "/usr/sbin/nginx"}))
@@ -114,6 +118,12 @@ CONTAINERS = {
     "slurm-2p1d-decode-leader": Container({**SIX, "interface": "enP5p9s0"}, node(4)),
     "slurm-2p1d-decode-follower": Container(SIX, node(5)),
     "slurm-aggregated-mocker-rank-1": Container({"decode_nodes": 2, **MOCK}, node(1)),
+    "slurm-shared-head": Container(SHARED, node(0, FOUR)),
+    "slurm-shared-second-worker-of-the-head": Container(SHARED, node(0, FOUR, 1)),
+    "slurm-shared-second-worker-of-another-node": Container(
+        SHARED, node(1, FOUR, 1), native={"CUDA_VISIBLE_DEVICES": "4,5,6,7"}
+    ),
+    "slurm-shared-decode-leader": Container(SHARED, node(2, FOUR)),
     "single-newer-releases": Container({"role": "single"}, facts=NEWER),
     "single-laptop": Container({"role": "single"}, facts=LAPTOP),
     "single-etcd": Container({"role": "single", "discovery": "etcd"}),

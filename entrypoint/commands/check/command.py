@@ -120,7 +120,7 @@ def _hangs(name: str) -> Finding:
 def _run_dir(plan: Plan) -> list[Finding]:
     from entrypoint.prepare import run_dir
 
-    return outcome("run dir", f"{plan.run_dir} is writable", lambda: run_dir.make(plan.run_dir))
+    return outcome("run dir", f"{plan.run_dir} is writable", lambda: run_dir.make_for(plan))
 
 
 def _arguments(plan: Plan, environ: Mapping[str, str]) -> Iterator[Finding]:

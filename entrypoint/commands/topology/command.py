@@ -12,15 +12,15 @@ import click
 
 from entrypoint.commands.topology import show
 from entrypoint.errors import ConfigError
-from entrypoint.node import in_slurm, nodelist, topology
+from entrypoint.node import in_slurm, job_ports, nodelist, topology
 from entrypoint.plan import arguments
 
 if TYPE_CHECKING:
     from entrypoint.settings.schema import Settings
 
 FIELDS = (
-    "prefill_workers", "prefill_nodes", "decode_workers", "decode_nodes", "frontends", "nvlink_domain_size",
-    "gpus_per_node",
+    "prefill_workers", "prefill_nodes", "prefill_workers_per_node", "decode_workers", "decode_nodes",
+    "decode_workers_per_node", "frontends", "nvlink_domain_size", "gpus_per_node",
 )  # fmt: skip
 """Settings that an option of the same name overrides; `nginx` is a flag besides."""
 
@@ -33,6 +33,8 @@ FIELDS = (
 @click.option("--prefill-nodes", type=click.IntRange(min=1), help="Nodes of each prefill worker.")
 @click.option("--decode-workers", type=click.IntRange(min=0), help="Decode workers; 0: as many as fit.")
 @click.option("--decode-nodes", type=click.IntRange(min=1), help="Nodes of each decode or aggregated worker.")
+@click.option("--prefill-workers-per-node", type=click.IntRange(min=1), help="Prefill workers on a node.")
+@click.option("--decode-workers-per-node", type=click.IntRange(min=1), help="Decode workers on a node.")
 @click.option("--frontends", type=click.IntRange(min=1), help="Frontends, on nodes of their own.")
 @click.option("--nginx/--no-nginx", default=None, help="nginx in front of the frontends.")
 @click.option("--nvlink-domain-size", type=click.IntRange(min=0), help="Nodes of one NVLink domain.")
@@ -69,7 +71,7 @@ def topology_command(
     )
     _check_layout(settings.model_copy(update=values), loaded.native, found)
     if job_id is not None:
-        shared = topology.job_ports(job_id)
+        shared = job_ports.job_ports(job_id)
         own = {name: port for name, port in shared.items() if name not in settings.model_fields_set}
         settings = settings.model_copy(update=own)
     listeners = _listeners(settings, loaded.native, found)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from entrypoint.node.job_ports import shift
 from entrypoint.node.topology import Node, Topology
 from entrypoint.plan.table import table
 
 
 @dataclass(frozen=True)
 class Listeners:
-    """What listens where in a deployment; no two nodes differ in that."""
+    """What listens where in a deployment; no two nodes differ in that, but a node's workers do."""
 
     url: str
     """Of the API."""
@@ -31,6 +32,8 @@ class Listeners:
         found = {name: self.numbers[name] for name in ("health", *servers, "engine")}
         if node.role == "prefill" and node.rank == 0:
             found["bootstrap"] = self.bootstrap
+        for name in {"health", "engine", "bootstrap"} & found.keys():
+            found[name] += shift(node.slot)
         if node.nnodes > 1 and node.rank == 0:
             found["dist-init"] = self.dist_init[node.role]
         return found
@@ -61,7 +64,8 @@ def as_data(topology: Topology, listeners: Listeners) -> dict[str, Any]:
                 "rank": node.rank,
                 "nnodes": node.nnodes,
                 "leader": node.leader,
-                "gpus": topology.gpus_per_node,
+                "gpus": topology.gpus_per_node // topology.per_node(node.role),
+                "slot": node.slot,
                 "servers": list(node.servers),
                 "nvlink_domain": node.domain,
                 "ports": listeners.of(node),
@@ -89,7 +93,7 @@ def as_text(topology: Topology, listeners: Listeners) -> str:
         listening = " ".join(f"{name.replace(' ', '-')}:{port}" for name, port in listeners.of(node).items())
         rows.append(
             (
-                node.name,
+                node.id,
                 node.role,
                 str(node.worker),
                 f"{node.rank}/{node.nnodes}",
@@ -107,11 +111,13 @@ def summary(topology: Topology) -> str:
 
     def workers(count: int, role: str, nodes: int) -> str:
         gpus = nodes * topology.gpus_per_node
-        plural = "" if count == 1 else "s"
+        plural, on_a_node = "" if count == 1 else "s", topology.per_node(role)
+        if on_a_node > 1:
+            return f"{count} {role} worker{plural} ({on_a_node} on a node of {gpus} GPUs)"
         each = f"{nodes} node{'' if nodes == 1 else 's'}, {gpus} GPUs"
         return f"{count} {role} worker{plural} ({each}{'' if count == 1 else ' each'})"
 
-    total = len(topology.nodes)
+    total = len(topology.names)
     parts = [workers(topology.decode_workers, topology.nodes[-1].role, topology.decode_nodes)]
     if topology.disaggregated:
         parts = [

@@ -113,7 +113,7 @@ def store_value(ctx: Context) -> str:
 
 def cache(ctx: Context) -> str:
     """The directory of the caches."""
-    return ctx.settings.cache_dir or f"{ctx.settings.run_dir}/cache"
+    return ctx.settings.cache_dir or f"{ctx.shared_dir}/cache"
 
 
 def engine(ctx: Context, role: str) -> dict[str, str]:

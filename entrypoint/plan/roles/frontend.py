@@ -9,7 +9,7 @@ from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, note, problem, problems, warning
 from entrypoint.plan.endpoint import bracketed
 from entrypoint.plan.releases import ALWAYS_DISAGGREGATES, KV_EVENTS, MOCKER_NEEDS_NATS
-from entrypoint.plan.roles import engine_env, reserved
+from entrypoint.plan.roles import engine_env, reserved, shared_node
 from entrypoint.plan.roles.endpoints import EXTRA
 from entrypoint.plan.types import Criticality, Drain, FrontendProbe, Process, StoreProbe
 
@@ -96,6 +96,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             prefill=ctx.prefill_workers,
             warmup=s.warmup,
             workers_port=None if ctx.one_machine else s.health_port,
+            further_ports=shared_node.runners_ports(ctx),
             layouts=ctx.prefill_workers > 0 and s.engine == "sglang" and not s.allow_wrong_layout,
             settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.has(MOCKER_NEEDS_NATS) else SETTLE,
             patience=PATIENCE[s.engine],

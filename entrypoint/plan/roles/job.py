@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostics, problem
 from entrypoint.plan.endpoint import ANY, Endpoint
+from entrypoint.plan.roles import shared_node
 from entrypoint.plan.roles.endpoints import health
 from entrypoint.plan.stop_budget import HOLD_MARGIN, shares
 from entrypoint.plan.types import JobPlan, Peer, PlannedFile
@@ -26,9 +28,9 @@ def nginx(ctx: Context) -> tuple[Part, PlannedFile] | None:
 
 
 def job(
-    ctx: Context, processes: tuple[str, ...], files: tuple[PlannedFile, ...]
+    ctx: Context, processes: tuple[str, ...], files: tuple[PlannedFile, ...], ports: Sequence[Endpoint]
 ) -> tuple[JobPlan | None, Diagnostics]:
-    """The plan's part for other nodes, around `processes` and the `files` they read.
+    """The plan's part for other nodes, around `processes`, the `files` they read and their `ports`.
 
     None where nothing says who they are.
     """
@@ -36,18 +38,19 @@ def job(
     if found is None:
         return _group(ctx) if len(ctx.placement.group) > 1 and ctx.worker_roles else (None, ())
     from entrypoint.node import slurm
+    from entrypoint.node.job_ports import shift
 
     node, topology = found.node, found.topology
     after = {name: pairs for name in processes if (pairs := slurm.stops_after(found, name))}
     watched = slurm.neighbours(found)
-    asked = {peer for pairs in after.values() for peer, _ in pairs} - {other.name for other in watched}
+    asked = {peer for pairs in after.values() for peer, _ in pairs} - {other.id for other in watched}
+    own = health(s)
 
     def peer(other: Node, *, watch: bool) -> Peer:
-        # By its own name, whatever address it listens on.
-        url = replace(own, host=ANY).url_from_outside(other.name)
-        return Peer(other.name, other.label, url, watch)
+        # By its own name, whatever address it listens on; a node's further workers have ports of their own.
+        there = replace(own, host=ANY, number=own.number - shift(node.slot) + shift(other.slot))
+        return Peer(other.id, other.label, there.url_from_outside(other.name), watch)
 
-    own = health(s)
     about = _can_be_asked(own) if watched or asked else ()
     if node.rank > 0:
         # As long as its leader, which may wait for frontends and drain after them.
@@ -57,7 +60,7 @@ def job(
         hold = shares(s.stop_timeout, ("frontend", "worker", "server")).gone("frontend")
     made = JobPlan(
         number=found.number,
-        node=node.name,
+        node=node.id,
         what=node.label,
         head=node is topology.head,
         api_url=ctx.api.entry.url_from_outside(topology.head.name),
@@ -73,8 +76,9 @@ def job(
         others=tuple(peer(other, watch=False) for other in topology.nodes if other is not node)
         if node is topology.head
         else (),
+        shared_dir=ctx.shared_dir if node.slot else None,
     )
-    return made, about
+    return made, (*about, *shared_node.check_ports(node, topology, ports))
 
 
 def _can_be_asked(own: Endpoint) -> Diagnostics:

@@ -17,7 +17,7 @@ def directory(ctx: Context) -> str:
     Dynamo 0.8.1's mocker registers the model's *name* as its source, and the frontend reads that as a path:
     it finds the model when both run where a directory of that name lies.
     """
-    return str(PurePosixPath(ctx.settings.run_dir, VIEWS))
+    return str(PurePosixPath(ctx.shared_dir, VIEWS))
 
 
 def options(ctx: Context, role: str) -> arguments.Options:

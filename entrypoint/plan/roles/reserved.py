@@ -115,9 +115,16 @@ def _of_role(ctx: Context, option: Option, role: str) -> Iterator[Diagnostic]:
             f"cannot use {option.source}: {option.flag}: nobody has measured which prefill and decode "
             f"workers fit together with it: leave it out of {role}"
         )
-    several = len(ctx.worker_roles) > 1 and option.source == "GLM47_EXTRA_ARGS"
-    if several and option.canonical == "--base-gpu-id":
+    if option.canonical != "--base-gpu-id":
+        return
+    if len(ctx.worker_roles) > 1 and option.source == "GLM47_EXTRA_ARGS":
         yield problem(
             f"cannot use {option.source}: {option.flag}: the workers of this container would share GPUs: "
             "leave it out, or give each its own container"
+        )
+    job = ctx.placement.job
+    if job is not None and job.topology.per_node(job.node.role) > 1:
+        yield problem(
+            f"cannot use {option.source}: {option.flag}: each worker of this node sees its own GPUs only, "
+            "and counts them from 0: leave it out"
         )

@@ -7,7 +7,7 @@ from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import bracketed
 from entrypoint.plan.engine import moe_runner
 from entrypoint.plan.releases import OVERLAP_HANGS, TAKES_ROUND_ROBIN
-from entrypoint.plan.roles import bootstrap
+from entrypoint.plan.roles import bootstrap, shared_node
 from entrypoint.settings.schema import Settings
 
 UNQUANTIZED = "none"
@@ -41,7 +41,8 @@ def tp_of(ctx: Context, role: str) -> tuple[int, str]:
         return s.decode_tp, "GLM47_DECODE_TP"
     if s.tp is not None:
         return s.tp, "GLM47_TP"
-    return max(1, s.gpus_per_node * ctx.placement.nnodes // len(ctx.worker_roles)), "GLM47_TP"
+    sharers = len(ctx.worker_roles) * shared_node.per_node(s, role)
+    return max(1, s.gpus_per_node * ctx.placement.nnodes // sharers), "GLM47_TP"
 
 
 def settings(s: Settings, role: str) -> dict[str, str]:
@@ -100,6 +101,8 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
         words.append("--enable-dp-attention")
     if base_gpu:
         words.append(("--base-gpu-id", str(base_gpu)))
+    if (port := shared_node.sglang_port(ctx)) is not None:
+        words.append(("--port", str(port)))
     if role == "prefill" and place.node_rank == 0:
         words.append(("--host", bootstrap.host(ctx)))
     if role in ENGINE_ROLES:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, note
 from entrypoint.plan.releases import HEALTH_BY_ENDPOINT
-from entrypoint.plan.roles import bootstrap, engine_env, servers, sglang, worker_checks
+from entrypoint.plan.roles import bootstrap, engine_env, servers, sglang, shared_node, worker_checks
 from entrypoint.plan.roles.rank import Rank
 from entrypoint.plan.stop_budget import JOB_LEADER_HOLD, LOADING_GRACE, worker_delay
 from entrypoint.plan.types import (
@@ -66,6 +66,8 @@ def _part(ctx: Context, rank: Rank, cwd: str | None) -> Part:
     engine_env.mark_questions(ctx, env, engine=not mock)
     if not mock:
         env.update(engine_env.engine(ctx, role))
+        if (devices := shared_node.devices(ctx, rank.split.gpus)) is not None:
+            env[shared_node.DEVICES] = devices
         if role == "prefill" and rank.nnodes == 1 and "SGLANG_HOST_IP" in env:
             env["SGLANG_HOST_IP"] = rank.announced.host
     if rank.leader or not mock:

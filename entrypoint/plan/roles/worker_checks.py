@@ -17,7 +17,7 @@ from entrypoint.plan.releases import (
     PINNED,
     TAKES_ROUND_ROBIN,
 )
-from entrypoint.plan.roles import sglang
+from entrypoint.plan.roles import sglang, shared_node
 from entrypoint.plan.roles.rank import Rank
 
 
@@ -51,9 +51,13 @@ def check(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
             f"cannot use GLM47_PREFILL_ROUND_ROBIN: false: sglang before {TAKES_ROUND_ROBIN.until} "
             f"needs it on decode workers of DP {split.dp}: set it to true, or GLM47_DP to 1"
         )
-    room = split.nnodes * split.gpus_per_node
-    if split.gpus < room and len(ctx.worker_roles) == 1:
-        yield warning(f"{rank.role} uses {split.gpus} of {room} GPUs: {rank.settings['tp']} is {split.tp}")
+    yield from shared_node.check(ctx, rank.role, split.gpus, rank.settings["tp"])
+    room, taken = (
+        split.nnodes * split.gpus_per_node,
+        split.gpus * shared_node.per_node(ctx.settings, rank.role),
+    )
+    if taken < room and len(ctx.worker_roles) == 1:
+        yield warning(f"{rank.role} uses {taken} of {room} GPUs: {rank.settings['tp']} is {split.tp}")
 
 
 def _profile(ctx: Context) -> Iterator[Diagnostic]:
@@ -85,7 +89,7 @@ def check_given_gpus(ctx: Context, splits: Sequence[parallelism.Split]) -> Itera
     if ctx.facts.gpus is None or not splits:
         return
     variable, given = ctx.facts.gpus
-    needed = sum(-(-split.gpus // split.nnodes) for split in splits)
+    needed = sum(-(-split.gpus // split.nnodes) for split in splits) * shared_node.here(ctx)
     own = ctx.settings.gpus_per_node
     if needed > given:
         yield problem(

@@ -1,7 +1,7 @@
 """Asks the runners beside a frontend's workers whether those are ready.
 
 A worker that hangs stays registered until its container ends. Its own runner knows better, and answers on the
-same port in every container of a deployment.
+same port in every container of a deployment, but for a node's further workers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Runners:
 
     def __init__(self, probe: FrontendProbe, client: Callable[[], httpx.Client]) -> None:
         self._probe, self._client = probe, client
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, int, str]] = set()
 
     def none_ready(self, where: Mapping[str, tuple[str, ...]]) -> str | None:
         """Why nobody answers this frontend's requests; None while somebody does. `where`: hosts by component.
@@ -44,29 +44,40 @@ class Runners:
             reasons = []
             for host in hosts:
                 # The first that is ready is enough: a deployment of many workers is asked one question.
-                if (why := self._not_ready(host, component)) is None:
+                if (why := self._none_on(host, component)) is None:
                     break
                 reasons.append(f"{host}: {why}")
             else:
                 return f"none of its {component} workers is ready: {'; '.join(reasons)}"
         return None
 
-    def _not_ready(self, host: str, component: str) -> str | None:
+    def _none_on(self, host: str, component: str) -> str | None:
+        """Why no worker of that machine is ready, as its first one's runner says."""
+        assert self._probe.workers_port is not None
+        if (why := self._not_ready(host, self._probe.workers_port, component)) is None:
+            return None
+        for port in self._probe.further_ports.get(component, ()):
+            # One that has never told is none: not every node has as many workers.
+            if self._not_ready(host, port, component) is None and (host, port, component) in self._told:
+                return None
+        return why
+
+    def _not_ready(self, host: str, port: int, component: str) -> str | None:
         import httpx
 
-        url = f"http://{host}:{self._probe.workers_port}/status"
+        url = f"http://{host}:{port}/status"
         try:
             response = self._client().get(url, timeout=TIMEOUT)
             processes = response.json()["processes"] if response.is_success else []
             workers = [process for process in processes if process["role"] in ROLES[component]]
             ready = any(process["ready"] for process in workers)
         except httpx.ConnectError:
-            return "its runner is gone" if (host, component) in self._told else None
+            return "its runner is gone" if (host, port, component) in self._told else None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError):
             return None
         if not workers:
             return None
-        self._told.add((host, component))
+        self._told.add((host, port, component))
         return None if ready else str(workers[0].get("why") or "it does not say why")
 
 
