@@ -104,6 +104,8 @@ class FrontendProbe:
     """The layouts of its prefill and decode workers, which those runners tell, must fit together."""
     store: StoreProbe | None = None
     """A file store that workers of other containers register in: only what it has can be missed here."""
+    lists_all: bool = False
+    """Workers register where nothing is read half-written: one that it does not list is not there."""
     kind: str = field(default="frontend", init=False)
 
 

@@ -167,6 +167,13 @@ ALWAYS_DISAGGREGATES = Fact(
     "1.1.0",
     "wheel",
 )
+FORGETS_PREFILL = Fact(
+    "dynamo",
+    "a frontend whose last decode worker left does not list the model again, until it is started anew",
+    "1.1.0",
+    "1.2.0",
+    "ran: 1.1.1 does, 1.0.2 and 1.2.1 do not (tests/stack/test_releases.py); told: Dynamo 8965 mends it",
+)
 MARKS_LOG_LINES = Fact(
     "dynamo",
     "its servers' log lines show our header without being told",

@@ -226,3 +226,14 @@ def test_release_numbers_stand_in_the_table_only() -> None:
         root = root.parent
     found = {path.name for path in root.rglob("*.py") if LITERAL.search(path.read_text())}
     assert found <= set(ELSEWHERE), found - set(ELSEWHERE)
+
+
+@pytest.mark.parametrize(("dynamo", "prefill", "limit"), [
+    ("1.0.2", 1, None), ("1.1.0", 1, 10.0), ("1.1.1", 1, 10.0), ("1.1.1", 0, None), ("1.2.0", 1, None),
+])  # fmt: skip
+def test_a_frontend_that_forgets_prefill_is_started_anew(
+    dynamo: str, prefill: int, limit: float | None
+) -> None:
+    of = replace(PINNED, engine=replace(PINNED.engine, dynamo=dynamo))
+    place = {"role": "frontend", **HEAD, "prefill_workers": prefill}
+    assert build(Container(place, facts=of)).process("frontend").unlisted_timeout == limit

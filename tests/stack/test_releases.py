@@ -23,8 +23,6 @@ TOKENS = 8
 START = 90.0
 """Seconds that a stack may take to be ready, on two processors with others' work."""
 STOP = 60.0
-KNOWN = {"1.1.1": "the frontend is not ready again once another decode worker took the killed one's place"}
-"""Releases whose five containers fail, and how: docs/releases.md tells it."""
 
 
 @pytest.fixture(
@@ -70,10 +68,8 @@ def one_container(tmp_path: Path, release: str) -> None:
                 assert runner.wait(STOP) == 137, runner.text()
 
 
-def test_five_containers(tmp_path: Path, release: str, request: pytest.FixtureRequest) -> None:
+def test_five_containers(tmp_path: Path, release: str) -> None:
     """Ready in any order, answer, go on with a worker that took a killed one's place, stop with 0."""
-    if release in KNOWN:
-        request.applymarker(pytest.mark.xfail(reason=KNOWN[release], strict=True))
     with recorded(release, "five containers"):
         five(tmp_path, release)
 

@@ -8,7 +8,7 @@ from entrypoint.plan import arguments
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, note, problem, problems, warning
 from entrypoint.plan.endpoint import bracketed
-from entrypoint.plan.releases import ALWAYS_DISAGGREGATES, KV_EVENTS, MOCKER_NEEDS_NATS
+from entrypoint.plan.releases import ALWAYS_DISAGGREGATES, FORGETS_PREFILL, KV_EVENTS, MOCKER_NEEDS_NATS
 from entrypoint.plan.roles import engine_env, reserved, shared_node
 from entrypoint.plan.roles.endpoints import EXTRA
 from entrypoint.plan.types import Criticality, Drain, FrontendProbe, Process, StoreProbe
@@ -101,6 +101,7 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
             settle=0.0 if on_file_store or s.engine != "mocker" or not ctx.has(MOCKER_NEEDS_NATS) else SETTLE,
             patience=PATIENCE[s.engine],
             store=store,
+            lists_all=ctx.discovery != "file",
         ),
         settings=ctx.frontend_options.settings(SETTINGS),
         env=env,
@@ -117,9 +118,14 @@ def frontend(ctx: Context, cwd: str | None) -> Part:
         criticality=Criticality.RESTART,
         start_timeout=s.start_timeout,
         silent_timeout=ctx.silent_timeout,
-        unlisted_timeout=UNLISTED_TIMEOUT if ctx.discovery == "file" else None,
+        unlisted_timeout=UNLISTED_TIMEOUT if _can_miss(ctx) else None,
     )
     return Part(process, (ctx.api.frontend,), tuple(about))
+
+
+def _can_miss(ctx: Context) -> bool:
+    """Whether it may never list what is registered, until it is started anew."""
+    return ctx.discovery == "file" or (ctx.prefill_workers > 0 and ctx.has(FORGETS_PREFILL))
 
 
 def _drain(ctx: Context, url: str, env: dict[str, str]) -> Drain:

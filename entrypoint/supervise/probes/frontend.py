@@ -63,7 +63,7 @@ class FrontendHealth:
         missing = self._missing(view)
         self.restless = bool(missing)
         if missing and not (self.was_ready and self._one_of_each(view)):
-            return False, ", ".join(missing), self._all_is_registered()
+            return False, ", ".join(missing), not self.probe.lists_all and self._all_is_registered()
         if not view.listed:
             return False, f"model {self.probe.model} is not listed in /v1/models", self._all_is_registered()
         if (why := self._layouts.unfit(view) or self._unfound()) is not None:

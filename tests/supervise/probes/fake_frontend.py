@@ -36,6 +36,8 @@ class Frontend:
     asked: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
     closing: threading.Event = field(default_factory=threading.Event)
+    listed: bool = True
+    """Whether /v1/models has the model when there are workers."""
 
 
 @contextmanager
@@ -49,7 +51,7 @@ def serving(frontend: Frontend) -> Iterator[Frontend]:
                 for component, numbers in frontend.workers.items()
                 for number in numbers
             ]
-            models = [{"id": frontend.model}] if instances else []
+            models = [{"id": frontend.model}] if instances and frontend.listed else []
             self.reply(200, {"instances": instances} if self.path == "/health" else {"data": models})
 
         def do_POST(self) -> None:

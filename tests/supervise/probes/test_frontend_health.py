@@ -107,6 +107,18 @@ def test_a_frontend_elsewhere_lacks_only_what_its_store_has(tmp_path: Path, regi
         assert seen.answers[-1].loading == bool(registered)
 
 
+@pytest.mark.parametrize("instances", [{}, {"prefill": [7]}, {"prefill": [7], "backend": [1]}])
+def test_a_frontend_whose_store_is_read_whole_lacks_no_worker_that_is_there(
+    instances: dict[str, list[int]],
+) -> None:
+    """Only a model that it does not list although every worker is there is its own fault (Dynamo 1.1)."""
+    frontend = Frontend(instances, listed=False)
+    with watched(frontend, prefill=1, lists_all=True) as seen:
+        until(lambda: seen.answers, "a first answer")
+        assert not seen.ready
+        assert seen.answers[-1].loading == ("backend" in instances), seen.why
+
+
 def test_an_error_that_comes_at_once_is_not_asked_for_again_and_again() -> None:
     frontend = Frontend(answer=lambda _: (500, "no"))
     with watched(frontend) as seen:
