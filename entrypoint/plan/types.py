@@ -101,6 +101,15 @@ class HangWatch:
 
 
 @dataclass(frozen=True)
+class Data:
+    """Where a server keeps what outlives it."""
+
+    directory: str
+    setting: str
+    """The setting that names another one."""
+
+
+@dataclass(frozen=True)
 class Process:
     """One supervised process."""
 
@@ -138,6 +147,8 @@ class Process:
     """Seconds from spawn to ready before the start counts as failed (exit 75)."""
     stall_timeout: float | None = None
     """Seconds without any sign of progress before ready (exit 75)."""
+    data: Data | None = None
+    """A server that cannot open it is not started again: that would not help. None: it has none."""
     log_dialect: str | None = None
     """Which progress patterns its log follows: `sglang`, or none."""
     vital: tuple[str, ...] = ()

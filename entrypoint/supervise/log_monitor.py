@@ -12,7 +12,7 @@ from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.endings import ending
 from entrypoint.supervise.lifecycle.states import State
-from entrypoint.supervise.lifecycle.verdicts import Clues
+from entrypoint.supervise.lifecycle.verdicts import Clues, Verdict
 from entrypoint.supervise.output.forwarding import ChildOutput, Output
 from entrypoint.supervise.output.progress import Progress
 from entrypoint.supervise.status.report import waiting_for
@@ -168,7 +168,16 @@ class Watcher:
         found = failure_hint(lines)
         # The ranks of one node share a container: which of them was lost is known there.
         lost = lost_rank(lines) if self._plan.nnodes > 1 else None
-        return Clues(f" ({found})" if found else "", lost, ending(lines))
+        return Clues(
+            f" ({found})" if found else "", lost, ending(lines), unusable=self._unusable(name, lines)
+        )
+
+    def _unusable(self, name: str, lines: list[str]) -> Verdict | None:
+        from entrypoint.supervise.failures.data import unusable
+
+        data = self._plan.process(name).data
+        found = unusable(name, data, lines) if data is not None else None
+        return Verdict(*found) if found is not None else None
 
     def describe(self) -> list[str]:
         """The state in a few lines, for SIGUSR1."""

@@ -8,7 +8,7 @@ from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostics, unmet, warning
 from entrypoint.plan.endpoint import LOOPBACK, bracketed
 from entrypoint.plan.roles import engine_env
-from entrypoint.plan.types import Criticality, Endpoint, Gate, HttpProbe, NatsProbe, Process
+from entrypoint.plan.types import Criticality, Data, Endpoint, Gate, HttpProbe, NatsProbe, Process
 
 START_TIMEOUT = 60.0
 """Seconds a server of our own gets from spawn to its first answer; both take well under one."""
@@ -22,17 +22,19 @@ def etcd(ctx: Context) -> Part:
     host = ctx.placement.head_address or ctx.placement.node_address
     advertised = client.url if ctx.one_machine or host is None else client.url_from_outside(host)
     executable, about = binary(ctx, "etcd", s.etcd_bin, "GLM47_ETCD_BIN")
+    data = Data(s.etcd_data_dir or s.run_dir + "/etcd", "GLM47_ETCD_DATA_DIR")
     argv = (
         executable,
         "--name=glm47",
-        f"--data-dir={s.etcd_data_dir or s.run_dir + '/etcd'}",
+        f"--data-dir={data.directory}",
         f"--listen-client-urls=http://{bracketed(client.host)}:{client.number}",
         f"--advertise-client-urls={advertised}",
         f"--listen-peer-urls={peer.url}",
         f"--initial-advertise-peer-urls={peer.url}",
         f"--initial-cluster=glm47={peer.url}",
     )
-    return Part(_process(ctx, "etcd", argv, HttpProbe(f"{client.url}/health")), (client, peer), about)
+    process = _process(ctx, "etcd", argv, HttpProbe(f"{client.url}/health"), data)
+    return Part(process, (client, peer), about)
 
 
 def nats(ctx: Context) -> Part:
@@ -41,11 +43,12 @@ def nats(ctx: Context) -> Part:
     client = Endpoint("nats", s.nats_port, ctx.bind, "nats", "GLM47_NATS_PORT")
     monitor = Endpoint("nats-monitor", s.nats_monitor_port, ctx.bind, "nats", "GLM47_NATS_MONITOR_PORT")
     executable, about = binary(ctx, "nats-server", s.nats_bin, "GLM47_NATS_BIN")
+    data = Data(s.nats_data_dir or s.run_dir + "/nats", "GLM47_NATS_DATA_DIR")
     argv = (
         executable,
         "--jetstream",
         "--store_dir",
-        s.nats_data_dir or s.run_dir + "/nats",
+        data.directory,
         "--addr",
         client.host,
         "--port",
@@ -59,10 +62,13 @@ def nats(ctx: Context) -> Part:
             "they are only given to Dynamo"
         )
         about = (*about, warning(why))
-    return Part(_process(ctx, "nats", argv, NatsProbe(LOOPBACK, s.nats_port)), (client, monitor), about)
+    process = _process(ctx, "nats", argv, NatsProbe(LOOPBACK, s.nats_port), data)
+    return Part(process, (client, monitor), about)
 
 
-def _process(ctx: Context, name: str, argv: tuple[str, ...], ready: HttpProbe | NatsProbe) -> Process:
+def _process(
+    ctx: Context, name: str, argv: tuple[str, ...], ready: HttpProbe | NatsProbe, data: Data
+) -> Process:
     return Process(
         name=name,
         argv=argv,
@@ -72,6 +78,7 @@ def _process(ctx: Context, name: str, argv: tuple[str, ...], ready: HttpProbe | 
         criticality=Criticality.RESTART,
         start_timeout=START_TIMEOUT,
         silent_timeout=ctx.silent_timeout,
+        data=data,
     )
 
 

@@ -66,7 +66,11 @@ def late(proc: Proc, now: float) -> str | None:
     start, stall = proc.spec.start_timeout, proc.spec.stall_timeout
     doing = f"it was: {proc.phase or proc.why}"
     if start is not None and proc.spawned_at is not None and now >= proc.spawned_at + start:
-        return f"is not ready after {start:g} s ({doing}): see its log, or raise GLM47_START_TIMEOUT"
+        remedy = "see its log, or raise GLM47_START_TIMEOUT"
+        if proc.spec.data is not None:
+            where = proc.spec.data.directory
+            remedy = f"see its log; if {where} is damaged or another cluster's, move it away"
+        return f"is not ready after {start:g} s ({doing}): {remedy}"
     if stall is not None and now >= proc.last_sign + stall:
         return f"made no progress for {stall:g} s ({doing}): see its log, or raise GLM47_STALL_TIMEOUT"
     return None

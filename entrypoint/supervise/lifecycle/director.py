@@ -87,9 +87,8 @@ class Director:
         proc.enter(State.RUNNING)
         proc.pid, proc.exit_code = pid, None
         proc.spawned_at = proc.last_sign = now
-        proc.unlisted_since = None
         proc.ready, proc.ready_at, proc.why, proc.killed = False, None, "starting", False
-        proc.stuck = proc.requests = None
+        proc.stuck = proc.requests = proc.unlisted_since = None
         proc.answers = proc.suspected = False
         proc.start_again_at, proc.hung = None, ""
         return []
@@ -170,6 +169,8 @@ class Director:
             proc.verdict, proc.verdict_at = lost(name, code, clues), now + LATE_STOP
         elif proc.spec.criticality is Criticality.CRITICAL:
             said += self._end(lost(name, code, clues), now)
+        elif proc.ready_at is None:
+            proc.verdict = clues.unusable
         return said
 
     def hollow(self, name: str, dead: Dead, now: float, clues: Clues = NO_CLUES) -> list[Action]:

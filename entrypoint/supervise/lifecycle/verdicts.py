@@ -50,6 +50,8 @@ class Clues:
     """Why it killed itself, if it says so."""
     dead: Dead | None = None
     """A vital process of its own that was dead before it ended."""
+    unusable: Verdict | None = None
+    """How the run ends where it ended for its data, which it would find again."""
 
 
 NO_CLUES = Clues()
