@@ -53,14 +53,16 @@ def aside(
     killed, is stopped, or takes longer than `longest` seconds. The value must be picklable.
     """
     global _planner
+    # Before the fork: a child that is stopped (SIGSTOP) while it imports this would outlive a killed runner.
+    from entrypoint.supervise.process_tree import dies_with
+
     ours, theirs = _socket.socketpair()
-    parent = os.getpid()
+    end_with_us = dies_with(os.getpid())
     # The child must not even begin with the parent's handlers.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     pid = os.fork()
     if pid == 0:
-        ours.close()
-        _child(function, theirs, parent)
+        _child(function, ours, theirs, end_with_us)
     _planner = pid
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     theirs.close()
@@ -124,9 +126,16 @@ def _stopped(pid: int) -> bool:
         return False
 
 
-def _child(function: Callable[[], tuple[T, int]], theirs: _socket.socket, parent: int) -> NoReturn:
+def _child(
+    function: Callable[[], tuple[T, int]],
+    ours: _socket.socket,
+    theirs: _socket.socket,
+    end_with_parent: Callable[[], None],
+) -> NoReturn:
     try:
-        _be_quiet(parent)
+        end_with_parent()
+        ours.close()
+        _leave_stops_to_parent()
         data, descriptors = _outcome(function)
         rights = [
             (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(INT, sys.byteorder))
@@ -142,14 +151,10 @@ def _child(function: Callable[[], tuple[T, int]], theirs: _socket.socket, parent
         os._exit(0)
 
 
-def _be_quiet(parent: int) -> None:
-    """Leave stop signals to the parent, and end with it."""
+def _leave_stops_to_parent() -> None:
     for signum in STOPS:
         signal.signal(signum, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
-    from entrypoint.supervise.process_tree import dies_with
-
-    dies_with(parent)()
 
 
 def _outcome(function: Callable[[], tuple[T, int]]) -> tuple[bytes, list[int]]:

@@ -105,6 +105,28 @@ def test_it_goes_with_its_runner(tmp_path: Path) -> None:
     until(lambda: not alive(pid), "the planner is gone")
 
 
+def test_it_goes_with_its_runner_when_it_is_stopped_first(tmp_path: Path) -> None:
+    """The first time that it waits for a file, an import's, it is the kernel's already to end."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from entrypoint.aside import aside\n"
+        "runner = os.getpid()\n"
+        "def hook(event, arguments):\n"
+        "    if event in ('import', 'open') and os.getpid() != runner:\n"
+        "        os.kill(os.getpid(), signal.SIGSTOP)\n"
+        f"file = os.open({str(tmp_path / 'pid')!r}, os.O_WRONLY | os.O_CREAT)\n"
+        "os.register_at_fork(after_in_child=lambda: os.write(file, str(os.getpid()).encode()))\n"
+        "sys.addaudithook(hook)\n"
+        "def plan():\n    import this\n"
+        "aside(plan, lambda: None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as runner:
+        pid = int(until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "a planner"))
+        until(lambda: ") T " in Path(f"/proc/{pid}/stat").read_text(), "it is stopped")
+        runner.kill()
+        runner.wait()
+    until(lambda: not alive(pid), "the planner is gone")
+
+
 @pytest.mark.parametrize("everyone", [False, True], ids=["the runner", "all of its group"])
 @pytest.mark.parametrize("moment", [0.02 * n for n in range(1, 14)])
 def test_a_stop_while_the_plan_is_made_is_a_stop(moment: float, everyone: bool, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -126,12 +127,12 @@ def test_an_orphan_that_a_kill_made_is_killed_too(tmp_path: Path) -> None:
         for pid in (child, runner.status_of("family")["pid"]):
             os.kill(pid, signal.SIGSTOP)
             # Of two signals that are pending the kernel delivers TERM first.
-            until(lambda pid=pid: state(pid) == "T", f"process {pid} is stopped")
+            until(partial(stopped, pid), f"process {pid} is stopped")
         runner.signal(signal.SIGTERM)
         assert runner.wait() == 137
     assert not alive(child)
 
 
-def state(pid: int) -> str:
-    """The letter that proc_pid_stat(5) gives a process's state."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+def stopped(pid: int) -> bool:
+    """Whether process `pid` is stopped by a signal (proc_pid_stat(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
