@@ -157,7 +157,7 @@ def test_a_stop_ends_a_planner_that_is_stopped(tmp_path: Path) -> None:
         "def leave(*_):\n"
         "    aside.give_up(); os._exit(0)\n"
         "signal.signal(signal.SIGTERM, leave)\n"
-        "aside._be_quiet = lambda parent: os.kill(os.getpid(), signal.SIGSTOP)\n"
+        "os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGSTOP))\n"
         "aside.aside(lambda: (0, 0), lambda: None)"
     )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as runner:
