@@ -19,9 +19,10 @@ FIRST_OWN = 3
 """The first descriptor that is not standard input, output or error."""
 
 
-def say(text: str) -> None:
-    """Each line of `text` on standard error, after our name."""
-    lines = "".join(f"glm47-runner: {line}\n" for line in text.splitlines())
+def say(text: str, stamp: str = "") -> None:
+    """Each line of `text` on standard error, after our name and, if given, the time."""
+    before = f"{stamp} " if stamp else ""
+    lines = "".join(f"{before}glm47-runner: {line}\n" for line in text.splitlines())
     left = memoryview(lines.encode("utf-8", "replace"))
     with contextlib.suppress(OSError):
         poll = select.poll()

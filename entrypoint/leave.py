@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -21,7 +22,7 @@ DEFAULT_HEALTH_PORT = 9480
 
 def leave(code: int, reason: str, termination_log: str | None, environ: Mapping[str, str]) -> NoReturn:
     """Say the reason everywhere, and end with `code`. A start that is refused in a group is held first."""
-    last_words.say(reason)
+    last_words.say(reason, _now() if in_slurm.in_job(environ) else "")
     last_words.write_termination_log(termination_log, reason)
     if in_group(environ):
         from entrypoint.supervise.status import held
@@ -29,6 +30,11 @@ def leave(code: int, reason: str, termination_log: str | None, environ: Mapping[
         if code in held.CODES:
             held.hold(code, reason, *_health(environ), early.value("GLM47_STATUS_TOKEN", environ, Path.cwd()))
     os._exit(code)
+
+
+def _now() -> str:
+    """The time, as before a runner's other lines; what writes those need not be loaded here."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def _health(environ: Mapping[str, str]) -> tuple[str, int]:

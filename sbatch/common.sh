@@ -134,13 +134,34 @@ first_words() {
 	grep -E 'error' "$logs/srun.err" 2>/dev/null | head -1
 }
 
+# How the job ended, in status.json: the head's runner may have had no time for it, or never have come up. The
+# fields are where entrypoint/supervise/status/job_files.py writes them, one a line.
+write_end() {
+	local text=${reason//\\/\\\\} new=$logs/.status.json.$$ line
+	text=$(tr -d '\000-\037' <<<"${text//\"/\\\"}")
+	line="  \"job\": {\"number\": $SLURM_JOB_ID, \"state\": \"ended\", \"time\": \"$(date -u +%FT%T.%3NZ)\""
+	line="$line, \"code\": $code, \"reason\": \"$text\"}"
+	if [ -s "$logs/status.json" ]; then
+		{
+			printf '{\n%s,\n' "$line"
+			tail -n +3 "$logs/status.json" | sed -E \
+				-e 's/^(  |      )"state": "[a-z]+"/\1"state": "ended"/' \
+				-e 's/^(  |      )"(ready|answers)": true/\1"\2": false/'
+		} >"$new"
+	else
+		printf '{\n%s\n}\n' "$line" >"$new"
+	fi && mv -f "$new" "$logs/status.json"
+}
+
 reason=$(first_words)
 reason="${reason:+$reason; }see $logs"
 [ "$code" -eq 0 ] && reason="asked to stop, and stopped in time"
 if [ -s "$logs/failure" ]; then
-	# srun gives the highest code of all tasks; the first cause is in this file.
-	read -r code reason <"$logs/failure"
+	# srun gives the highest code of all tasks; the first cause is in this file, and when it came.
+	{ read -r code reason && read -r at; } <"$logs/failure"
+	reason="$reason${at:+ (at $at)}"
 fi
 wait
+write_end
 say "job $SLURM_JOB_ID ended with $code: $reason"
 exit "$code"

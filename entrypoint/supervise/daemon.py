@@ -67,6 +67,8 @@ class Daemon:
             log_format=plan.log_format,
             log_dir=plan.log_dir,
             log_names=plan.job.log_names if plan.job is not None else {},
+            # Nobody else gives lines a time there.
+            dated=plan.job is not None and plan.job.number is not None,
             on_space=self.mailbox.wake,
         )
         self.director = Director(plan, time.monotonic(), jitter=lambda: random.uniform(0.5, 1.0))

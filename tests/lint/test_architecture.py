@@ -34,7 +34,7 @@ SUPERVISE = {
     "lifecycle": "",
     "ports": "process_tree",
     "probes": "discovery ports",
-    "status": "lifecycle",
+    "status": "lifecycle output",
     "peers": "lifecycle status",
     "child": "output process_tree",
     "children": "child process_tree",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,8 @@ SRUN = """#!/bin/bash
 for word; do case $word in --output=*) out=${word#*=} ;; esac; done
 echo "ROLE=$ROLE SLURM_EXPORT_ENV=${SLURM_EXPORT_ENV-unset}" >"${out/\\%N/n1}"
 [ -z "$NODE_SAYS" ] || echo "$NODE_SAYS" >>"${out/\\%N/n2}"
+[ -z "$STATUS" ] || printf %s "$STATUS" >"${out%/*}/status.json"
+[ -z "$FAILURE" ] || printf %s "$FAILURE" >"${out%/*}/failure"
 [ -z "$SRUN_SAYS" ] || echo "$SRUN_SAYS" >&2
 exit "${SRUN_CODE:-0}"
 """
@@ -90,6 +94,66 @@ def test_where_no_runner_spoke_the_last_line_has_what_was_said_first(name: str, 
     code, lines = run(tmp_path, SRUN_CODE="1", **env)
     assert code == 1
     assert lines[-1].partition("ended with 1: ")[2].startswith(words), lines
+
+
+STATUS = """{
+  "job": {"number": 7, "state": "running", "time": "x", "code": null, "reason": null},
+  "state": "ready",
+  "ready": true,
+  "processes": [
+    {
+      "name": "etcd",
+      "state": "running",
+      "ready": true
+    }
+  ],
+  "nodes": {
+    "n1": {
+      "state": "ready",
+      "answers": true,
+      "ready": true,
+      "processes": [
+        {
+          "name": "etcd",
+          "state": "running"
+        }
+      ]
+    }
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("before", [STATUS, ""], ids=["the head was killed", "no head came up"])
+@pytest.mark.parametrize("reason", ['lost "n2": C:\\x\ttab, 100 % & co | é', "plain"])
+def test_a_job_that_is_over_says_so(before: str, reason: str, tmp_path: Path) -> None:
+    """Whatever its last runner could still write."""
+    writes = f"76 {reason}\n2026-11-29T17:00:00.000Z\n"
+    code, lines = run(tmp_path, SRUN_CODE="137", FAILURE=writes, STATUS=before)
+    assert code == 76, lines
+    assert lines[-1].endswith(f"ended with 76: {reason} (at 2026-11-29T17:00:00.000Z)")
+    (file,) = tmp_path.glob("logs/7_*/status.json")
+    found = json.loads(file.read_text())
+    job = found["job"]
+    assert (job["number"], job["state"], job["code"]) == (7, "ended", 76)
+    assert job["reason"] == f"{reason} (at 2026-11-29T17:00:00.000Z)".replace("\t", "")
+    assert datetime.fromisoformat(job["time"]).tzinfo is not None
+    if before:
+        (node,) = found["nodes"].values()
+        assert (found["state"], found["ready"], node["state"], node["ready"]) == (
+            "ended",
+            False,
+            "ended",
+            False,
+        )
+    assert not list(file.parent.glob(".status*"))
+
+
+def test_a_stop_that_was_asked_for_is_an_end_too(tmp_path: Path) -> None:
+    assert run(tmp_path, STATUS=STATUS)[0] == 0
+    (file,) = tmp_path.glob("logs/7_*/status.json")
+    job = json.loads(file.read_text())["job"]
+    assert (job["state"], job["code"], job["reason"]) == ("ended", 0, "asked to stop, and stopped in time")
 
 
 @pytest.mark.parametrize("words", ["", " --flag", " a b c"])

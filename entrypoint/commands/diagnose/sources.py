@@ -126,7 +126,7 @@ def _files(directory: Path) -> Iterator[Path]:
 
 def _take(path: Path, directory: Path, logs: Logs) -> None:
     if path.name == "failure":
-        logs.failure = path.read_text(errors="replace").strip() or None
+        logs.failure = path.read_text(errors="replace").strip().partition("\n")[0] or None
     elif path.name in ("status.json", "plan.json"):
         found = _object(path.read_text(errors="replace"))
         if path.name == "status.json":

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -50,8 +51,9 @@ class Output:
 
     `names` are the processes (their longest sets the column width). `log_dir` is created when
     missing; files are `<log_dir>/<name>.log` (`log_names`: another stem for some), appended to, never
-    with escape sequences. Raises CannotWriteError (73) when a file cannot be opened. `on_space` is called
-    from a writing thread when a congested place has room again: it must only wake the loop.
+    with escape sequences. `dated`: our own lines have their time. Raises CannotWriteError (73) when a file
+    cannot be opened. `on_space` is called from a writing thread when a congested place has room again: it
+    must only wake the loop.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Output:
         log_format: str = "text",
         log_dir: str | None = None,
         log_names: Mapping[str, str] = MappingProxyType({}),
+        dated: bool = False,
         stdout: int = 1,
         queue_bytes: int = QUEUE_BYTES,
         stall_after: float = STALL_AFTER,
@@ -71,9 +74,9 @@ class Output:
         self.names = [*names]
         self.clock = clock
         width = max(map(len, (*self.names, RUNNER)))
-        self.plain = Formatter(log_format, width=width)
-        tty = _is_tty(stdout)
-        self.formatter = Formatter(log_format, width=width, colours=True) if tty else self.plain
+        shape = partial(Formatter, log_format, width=width, dated=RUNNER if dated else "")
+        self.plain = shape()
+        self.formatter = shape(colours=True) if os.isatty(stdout) else self.plain
         names = [*self.names, RUNNER, EVENTS]
         opened = open_logs(log_dir, names, log_names) if log_dir is not None else {}
 
@@ -291,10 +294,3 @@ def make_pipe() -> tuple[int, int]:
 
 def _own_block(text: str) -> Block:
     return Block(text.encode("utf-8", "replace") + b"\n")
-
-
-def _is_tty(fd: int) -> bool:
-    try:
-        return os.isatty(fd)
-    except OSError:
-        return False

@@ -195,12 +195,16 @@ class Formatter:
     then moving escapes still go and every coloured line ends its colour. JSON never has escapes.
     """
 
-    def __init__(self, log_format: str = "text", *, width: int = 0, colours: bool = False) -> None:
+    def __init__(
+        self, log_format: str = "text", *, width: int = 0, colours: bool = False, dated: str = ""
+    ) -> None:
+        """`dated`: whose lines have their time before them, where they are text."""
         if log_format not in ("text", "json"):
             raise ValueError(f"unknown log format: {log_format}")
         self.json = log_format == "json"
         self.width = width
         self.colours = colours and not self.json
+        self.dated = dated
         self._prefixes: dict[str, tuple[bytes, bytes, bytes]] = {}
 
     def format(self, name: str, block: Block, when: float) -> bytes:
@@ -210,6 +214,9 @@ class Formatter:
             data = self._escapes(data)
         if self.json:
             return self._json(name, block, data, when)
+        if name == self.dated:
+            head = f"{stamp(when)} {name:<{self.width}} | ".encode()
+            return b"".join(head + line for line in data.splitlines(keepends=True))
         prefixes = self._prefixes.get(name)
         if prefixes is None:
             prefix = f"{name:<{self.width}} | ".encode()

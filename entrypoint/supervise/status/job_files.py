@@ -1,7 +1,8 @@
 """What the nodes of a Slurm job leave in its log directory, for the batch script and for people.
 
 `plan.json`, `status.json` and, once everything is ready, `url` come from the head node; `failure` from
-whichever node knows the first cause of a failed end.
+whichever node knows the first cause of a failed end. The second line of `status.json` is the job's own: the
+batch script writes there how the job ended, since the head's runner may have been killed.
 """
 
 from __future__ import annotations
@@ -13,17 +14,52 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import ExitCode
 from entrypoint.files import replace_file
-from entrypoint.plan.types import Plan, to_jsonable
+from entrypoint.plan.types import Peer, Plan, to_jsonable
+from entrypoint.supervise.output.lines import stamp
+from entrypoint.supervise.status.client import get
 
 INTERVAL = 1.0
 """Seconds between two looks at the status."""
 AT_LEAST_EVERY = 30.0
 """Seconds between two writes of it when nothing has changed."""
+OTHERS_EVERY = 5.0
+"""Seconds between two questions to the other nodes."""
+PATIENCE = 2.0
+"""Seconds that their answers may take."""
+THREADS = 16
+"""Nodes asked at once."""
+NODE = (
+    "state",
+    "ready",
+    "started",
+    "roles",
+    "rank",
+    "nnodes",
+    "uptime",
+    "reason",
+    "exit_code",
+    "waiting_for",
+)
+PROCESS = (
+    "name",
+    "state",
+    "ready",
+    "why",
+    "pid",
+    "age",
+    "restarts",
+    "exit_code",
+    "phase",
+    "progress",
+    "stuck",
+)
+"""What is kept of a node, and of each of its processes."""
 
 
 class JobFiles:
@@ -34,6 +70,8 @@ class JobFiles:
         self._directory = Path(plan.log_dir) if plan.log_dir is not None else None
         self._over = threading.Event()
         self._lock = threading.Lock()
+        self._nodes: dict[str, dict[str, Any]] = {}
+        """Of each other node, what it said last."""
 
     def start(self) -> None:
         """Write `plan.json`, and begin to follow the status."""
@@ -43,23 +81,24 @@ class JobFiles:
         threading.Thread(target=self._follow, name="job-files", daemon=True).start()
 
     def close(self) -> None:
-        """Write the last status."""
+        """Write the last status: that of a job that is over."""
         self._over.set()
         if self._directory is not None and self._plan.job is not None and self._plan.job.head:
-            self._write_status(dict(self._status()))
+            self._ask_others()
+            self._write_status(dict(self._status()), over=True)
 
     def _follow(self) -> None:
         shown: object = None
-        written = 0.0
+        written = asked = 0.0
+        was_everywhere = False
         while not self._over.wait(INTERVAL):
             status = dict(self._status())
             # A node whose runner has not answered yet may hold what a request needs.
             everywhere = status["ready"] and not status["waiting_for"]
-            seen = (
-                [(p["name"], p["state"], p["ready"]) for p in status["processes"]],
-                everywhere,
-                status["state"],
-            )
+            if everywhere is not was_everywhere or time.monotonic() >= asked + OTHERS_EVERY:
+                self._ask_others()
+                asked, was_everywhere = time.monotonic(), everywhere
+            seen = (_signs(status), everywhere, [(n, _signs(node)) for n, node in self._nodes.items()])
             if seen == shown and time.monotonic() < written + AT_LEAST_EVERY:
                 continue
             shown, written = seen, time.monotonic()
@@ -68,10 +107,51 @@ class JobFiles:
             if everywhere and self._directory is not None and job is not None and job.api_url:
                 write(self._directory / "url", job.api_url + "\n")
 
-    def _write_status(self, status: Mapping[str, Any]) -> None:
-        assert self._directory is not None
+    def _ask_others(self) -> None:
+        others = self._plan.job.others if self._plan.job is not None else ()
+        if others:
+            with ThreadPoolExecutor(min(THREADS, len(others)), thread_name_prefix="job-files") as pool:
+                self._nodes = dict(zip((o.name for o in others), pool.map(self._ask, others), strict=True))
+
+    def _ask(self, peer: Peer) -> dict[str, Any]:
+        try:
+            code, status = get(peer.url, "/status", PATIENCE, self._plan.status_token)
+            why = f"its health port answers {code} and no status"
+        except OSError as error:
+            code, status, why = 0, {}, error.strerror or str(error) or type(error).__name__
+        if code == 200 and "state" in status:
+            return {"holds": peer.what, "answers": True, "at": stamp(time.time()), **_of_node(status)}
+        last = self._nodes.get(peer.name, {"holds": peer.what, "at": None})
+        return last | {"answers": False, "why": why}
+
+    def _write_status(self, status: Mapping[str, Any], over: bool = False) -> None:
+        job = self._plan.job
+        assert self._directory is not None and job is not None
         with self._lock:
-            write(self._directory / "status.json", json.dumps(status, indent=2) + "\n")
+            if self._over.is_set() and not over:
+                return  # the last one is written
+            now = stamp(time.time())
+            code, reason = (status.get("exit_code"), status.get("reason")) if over else (None, None)
+            told = {"number": job.number, "state": "ended" if over else "running", "time": now}
+            own = {"holds": job.what, "answers": not over, "at": now, **_of_node(status)}
+            if over:
+                status = {**status, "state": "ended", "ready": False}
+                own["state"] = "ended"
+            whole = json.dumps({**status, "time": now, "nodes": {job.node: own, **self._nodes}}, indent=2)
+            line = json.dumps({**told, "code": code, "reason": reason})
+            write(self._directory / "status.json", f'{{\n  "job": {line},{whole[1:]}\n')
+
+
+def _of_node(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What is kept of what a node says of itself."""
+    kept = {name: status.get(name) for name in NODE}
+    return kept | {"processes": [{k: p.get(k) for k in PROCESS} for p in status.get("processes", ())]}
+
+
+def _signs(status: Mapping[str, Any]) -> object:
+    """What must change for the file to be written before its time."""
+    processes = [(p["name"], p["state"], p["ready"]) for p in status.get("processes", ())]
+    return processes, status.get("state"), status.get("answers")
 
 
 def write(path: Path, text: str) -> None:
@@ -90,8 +170,8 @@ def job_code(code: int, nnodes: int) -> int:
 
 
 def record_failure(directory: str, code: int, reason: str) -> None:
-    """Write ``<code> <reason>`` to `failure`, unless a node that knew earlier has done so."""
-    line = f"{code} {' '.join(reason.splitlines())}\n"
+    """Write ``<code> <reason>`` and the time to `failure`, unless a node that knew earlier has done so."""
+    line = f"{code} {' '.join(reason.splitlines())}\n{stamp(time.time())}\n"
     path = Path(directory, "failure")
     temporary = path.with_name(f".failure.{secrets.token_hex(8)}")
     with contextlib.suppress(OSError):

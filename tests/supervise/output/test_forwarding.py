@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from entrypoint.commands.diagnose.sources import _split
 from entrypoint.errors import CannotWriteError, ExitCode
 from entrypoint.supervise.output.forwarding import ChildOutput, Output, make_pipe
 
@@ -270,3 +271,29 @@ def test_our_own_messages_of_several_lines_keep_their_name(quiet: tuple[Reader, 
     output.say("one\ntwo")
     output.close(time.monotonic() + 5)
     assert reader.all() == b"runner | one\nrunner | two\n"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_our_own_lines_have_their_time(log_format: str, tmp_path: Path) -> None:
+    """In a job, where nobody else gives them one; the children's have their own."""
+    reader = Reader()
+    reader.start()
+    output = Output(
+        ["decode"], log_dir=str(tmp_path), stdout=reader.write_end, log_format=log_format, dated=True,
+        clock=lambda: 1764439200.5,
+    )  # fmt: skip
+    with spawned("print('loading')") as (read_end, _):
+        forward([output.child("decode", read_end)])
+    output.say("stopping: asked\nby somebody")
+    assert output.close(time.monotonic() + 5)
+    when = "2025-11-29T18:00:00.500Z"
+    own = [f"{when} runner | stopping: asked", f"{when} runner | by somebody"]
+    lines = reader.all().decode().splitlines()
+    if log_format == "text":
+        assert lines == ["decode | loading", *own]
+        assert (tmp_path / "runner.log").read_text().splitlines() == own
+        assert [_split(line) for line in own] == [
+            ("runner", when, "stopping: asked"), ("runner", when, "by somebody"),
+        ]  # fmt: skip
+    else:
+        assert [json.loads(line)["ts"] for line in lines] == [when] * 3
