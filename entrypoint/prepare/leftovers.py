@@ -1,7 +1,8 @@
 """What a runner that was killed has left running, told by its identity in their environment, never by name.
 
 A child of the runner ends with it; what that child had started does not always. It would keep GPU memory and
-ports that the next start needs.
+ports that the next start needs. Nor does a copy of the runner that was stopped (SIGSTOP) before it became a
+child: it has no identity yet, but the lock of the run directory is open in it.
 """
 
 from __future__ import annotations
@@ -56,14 +57,52 @@ def _of(runner: str) -> dict[int, str]:
     return found
 
 
+def end_copies(lock: int, owner: int) -> bool:
+    """KILL the copies of a dead runner that keep its lock: True when there were any, and nobody else has it.
+
+    `lock`: a descriptor of the lock's file; `owner`: the dead runner's pid, as it knew it. A copy of a living
+    one is its child.
+    """
+    file = os.fstat(lock)
+    holders = {int(p.name) for p in Path("/proc").glob("[0-9]*") if _has_open(p, file)} - {os.getpid()}
+    copies = {pid for pid in holders if owner not in (_own_pid(pid), _own_pid(_parent(pid)))}
+    if not copies or copies != holders:
+        return False
+    for pid in copies:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return True
+
+
+def _has_open(process: Path, file: os.stat_result) -> bool:
+    with contextlib.suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(descriptor.stat(), file):
+                    return True
+    return False
+
+
+def _own_pid(pid: int) -> int:
+    """The pid that process `pid` has in its own namespace; 0: it has gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("NSpid:"):
+                return int(line.split()[-1])
+    return 0
+
+
+def _parent(pid: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
 def _us() -> set[int]:
     """This process and those above it: a start from within an old run's shell is nobody's leftover."""
     above = {os.getpid()}
     pid = os.getppid()
     while pid > 1:
         above.add(pid)
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            break
+        pid = _parent(pid)
     return above

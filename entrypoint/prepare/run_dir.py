@@ -6,10 +6,12 @@ import contextlib
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
 from entrypoint.errors import CannotWriteError, ConfigError
 from entrypoint.plan.types import Plan
+from entrypoint.prepare import leftovers
 
 LOCK = "runner.lock"
 
@@ -90,12 +92,12 @@ def lock(path: str, owner: int, identity: str = "") -> tuple[int, str]:
                 f"cannot write GLM47_RUN_DIR: {path}/{LOCK}: it is no file: remove it, or give each runner a "
                 "directory of its own"
             )
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(descriptor)
         before = os.pread(descriptor, 128, 0).decode(errors="replace").split("\n")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{owner}\n{identity}\n".encode(), 0)
     except BlockingIOError:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").partition("\n")[0] or "unknown"
+        holder = _holder(descriptor) or "unknown"
         os.close(descriptor)
         raise ConfigError(
             f"cannot use GLM47_RUN_DIR: {path}: another runner (pid {holder}) uses it: stop that one, or "
@@ -107,6 +109,28 @@ def lock(path: str, owner: int, identity: str = "") -> tuple[int, str]:
             f"cannot lock GLM47_RUN_DIR: {path}/{LOCK}: {error.strerror}: use a local directory or tmpfs"
         ) from None
     return descriptor, before[1] if len(before) > 1 else ""
+
+
+def _take(descriptor: int) -> None:
+    """Lock it; where only copies of a dead runner have it, end them. BlockingIOError: a living one has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = _holder(descriptor)
+        if not holder.isdigit() or not leftovers.end_copies(descriptor, int(holder)):
+            raise
+        deadline = time.monotonic() + leftovers.PATIENCE
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _holder(descriptor: int) -> str:
+    """The pid of the runner that had the lock last, as it wrote it."""
+    return os.pread(descriptor, 32, 0).decode(errors="replace").partition("\n")[0]
 
 
 def unlock(descriptor: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from entrypoint.prepare import leftovers, run_dir
 from entrypoint.prepare.leftovers import RUNNER
 from tests.support.plans import plan, process
-from tests.support.runner import Runner, alive, until
+from tests.support.runner import ROOT, Runner, alive, until
 
 FAMILIES = {
     "a child": "sleep 1000 & echo $! >{0}; wait",
@@ -48,6 +48,60 @@ def test_a_run_that_ended_leaves_nothing_to_look_for(tmp_path: Path) -> None:
     with Runner.of_plan(plan(process("a", argv=("false",))), tmp_path) as runner:
         assert runner.wait() == 1
     assert (tmp_path / "run" / run_dir.LOCK).read_text() == ""
+
+
+COPIES = """
+import os, signal, subprocess, sys, time
+from entrypoint.prepare import run_dir
+lock, _ = run_dir.lock(sys.argv[1], os.getpid())
+for _ in range(int(sys.argv[2])):
+    if (pid := os.fork()) == 0:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        os._exit(0)
+    print(pid, flush=True)
+time.sleep(1000)
+"""
+
+
+def holding(run: Path, copies: int) -> tuple[subprocess.Popen[str], list[int]]:
+    """Something like a runner that has the lock, and that many stopped copies of it."""
+    run.mkdir()
+    command = [sys.executable, "-c", COPIES, str(run), str(copies)]
+    runner = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert runner.stdout is not None
+    pids = [int(runner.stdout.readline()) for _ in range(copies)]
+    for pid in pids:
+        until(lambda pid=pid: ") T " in Path(f"/proc/{pid}/stat").read_text(), "it is stopped")  # type: ignore[misc]
+    return runner, pids
+
+
+@pytest.mark.parametrize("copies", [1, 3])
+def test_copies_that_were_stopped_before_their_exec_do_not_keep_the_run_directory(
+    copies: int, tmp_path: Path
+) -> None:
+    """The kernel does not know yet that they should end with their runner."""
+    runner, pids = holding(tmp_path / "run", copies)
+    runner.kill()
+    runner.wait()
+    assert all(alive(pid) for pid in pids), "this test shows nothing"
+    with Runner.of_plan(plan(process("another")), tmp_path) as second:
+        second.wait_for("another is ready")
+        assert not any(alive(pid) for pid in pids)
+        second.signal(signal.SIGTERM)
+        assert second.wait() == 0
+
+
+def test_copies_of_a_living_runner_are_its_own(tmp_path: Path) -> None:
+    runner, pids = holding(tmp_path / "run", 2)
+    try:
+        with Runner.of_plan(plan(process("another")), tmp_path) as second:
+            assert second.wait() == 78
+        assert f"another runner (pid {runner.pid}) uses it" in second.lines[-1]
+        assert all(alive(pid) for pid in pids)
+    finally:
+        for pid in (runner.pid, *pids):
+            os.kill(pid, signal.SIGKILL)
+        runner.wait()
 
 
 def test_only_the_same_identity_counts(tmp_path: Path) -> None:
