@@ -57,11 +57,10 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
 
     Raises ConfigError (78) with every problem of the stage that failed.
     """
-    with quick_pydantic():
-        from entrypoint.node import inspect, placement
-        from entrypoint.plan import build
-
     loaded = load_settings(environ, cwd)
+    from entrypoint.node import inspect, placement
+    from entrypoint.plan import build
+
     settings, origins = loaded.settings, loaded.origins
     full = {**environ, **loaded.env_file_native}
     if in_slurm_job(environ, settings):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from entrypoint import last_words
 from entrypoint.aside import aside, give_up
 from entrypoint.errors import CannotWriteError, ConfigError, ExitCode, ModelError, RunnerError, shortage
+from entrypoint.late import late_dataclasses
 from entrypoint.leave import leave, tell_job
 from entrypoint.settings import early
 from entrypoint.settings.deferred import defer
@@ -35,7 +36,8 @@ _M_ARENA_MAX = -8
 
 def run(environ: Mapping[str, str]) -> NoReturn:
     """Carry out the plan that `environ` asks for, and exit."""
-    from entrypoint.load import load_plan
+    with late_dataclasses():
+        from entrypoint.load import load_plan
 
     become(lambda: load_plan(environ, Path.cwd()), environ)
 
@@ -53,7 +55,8 @@ def become(
         # Nothing that an import makes is garbage: searching it took 15 ms of the way to the first spawn.
         gc.disable()
         owner = os.getpid()
-        loaded, lock = aside(lambda: _load_and_prepare(load, owner), import_supervisor)
+        with late_dataclasses():
+            loaded, lock = aside(lambda: _load_and_prepare(load, owner), import_supervisor)
         gc.freeze()
         gc.enable()
         log = loaded.plan.termination_log or ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ PATIENCE = 5.0
 
 def identity() -> str:
     """A new one: no two runs have the same."""
-    return f"{os.getpid()}-{secrets.token_hex(8)}"
+    return f"{os.getpid()}-{os.urandom(8).hex()}"
 
 
 def end(runner: str) -> list[str]:

@@ -11,7 +11,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -81,7 +80,7 @@ def _make(view: Path, links: Mapping[str, str], files: Mapping[str, str]) -> boo
             f"cannot make the corrected view of the model: {view}: something else is there: "
             "move it away, or set GLM47_RUN_DIR to another directory"
         )
-    new = view.with_name(f".{view.name}.new-{secrets.token_hex(4)}")
+    new = view.with_name(f".{view.name}.new-{os.urandom(4).hex()}")
     try:
         new.mkdir()
         for name, target in links.items():

@@ -6,7 +6,6 @@ package reads the environment. Durations are seconds. docs/settings.md is genera
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from typing import Annotated, Literal
@@ -47,6 +46,8 @@ def split_roles(text: str) -> tuple[str, ...]:
     known = (*ROLES, *LONE_ROLES)
     for word in words:
         if word not in known:
+            import difflib
+
             near = difflib.get_close_matches(word.lower(), known, n=1)
             meant = f"; instead of {word!r} you may mean {near[0]}" if near else ""
             raise ValueError(f"give single, auto, or a comma-joined set of {', '.join(ROLES)}{meant}")

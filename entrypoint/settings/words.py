@@ -5,7 +5,6 @@ Shared by the errors of `load` and the tables of `doc`, so that both say the sam
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import UnionType
@@ -124,6 +123,8 @@ def nearest(name: str) -> str:
     known = [*variables(), *LOADER_ONLY]
     if wanted.endswith(("_FILE", "_FIL", "_FLIE", "_FILES", "_PATH")):
         known += file_variables()
+    import difflib
+
     return max(known, key=lambda variable: difflib.SequenceMatcher(None, wanted, _stem(variable)).ratio())
 
 

@@ -14,6 +14,7 @@ FLOW = {
     "aside": "errors supervise",
     "last_words": "",
     "files": "",
+    "late": "",
     "settings": "errors",
     "node": "errors settings",
     "plan": "errors settings node",
@@ -21,7 +22,7 @@ FLOW = {
     "supervise": "errors files last_words plan",
     "load": "errors settings node plan",
     "leave": "errors settings node plan supervise last_words",
-    "run": "errors settings node plan prepare supervise aside last_words load leave",
+    "run": "errors settings node plan prepare supervise aside last_words late load leave",
     "commands": "errors files settings node plan prepare supervise load run",
     "__main__": "commands run",
 }
