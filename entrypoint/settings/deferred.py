@@ -111,8 +111,11 @@ def _loaded(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def defer(name: str, *functions: str) -> None:
-    """Load module `name` when one of its attributes is first used; `functions` when one is called."""
+def defer(name: str, *functions: str, kinds: tuple[str, ...] = ()) -> None:
+    """Load module `name` when one of its attributes is first used; `functions` when one is called.
+
+    `kinds` are classes that others ask isinstance for: nothing is one of them before the module is loaded.
+    """
     if name in sys.modules:
         return
     package, _, child = name.rpartition(".")
@@ -125,6 +128,8 @@ def defer(name: str, *functions: str) -> None:
         module.__path__ = spec.submodule_search_locations or []  # `from … import` asks for it
     for function in functions:
         setattr(module, function, _calls(module, function))
+    for kind in kinds:
+        setattr(module, kind, type(kind, (), {"__new__": _makes(module, kind)}))
     sys.modules[name] = module
     if parent:
         setattr(parent, child, module)
@@ -140,7 +145,17 @@ class _Deferred(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
+        real = importlib.import_module(self.__name__)
+        for key in [key for key in vars(self) if not key.startswith("__")]:
+            delattr(self, key)
+        return getattr(real, name)
+
+
+def _makes(module: _Deferred, kind: str) -> Any:
+    def new(_: type, *args: Any, **kwargs: Any) -> Any:
+        return module.__getattr__(kind)(*args, **kwargs)
+
+    return new
 
 
 def _calls(module: _Deferred, function: str) -> Any:

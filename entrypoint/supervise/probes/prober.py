@@ -15,11 +15,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from entrypoint.plan.own_questions import HEADERS
 from entrypoint.plan.types import Announcements, Drain, Endpoint, Probe
 from entrypoint.supervise.ports import taken_from
 from entrypoint.supervise.probes.announced import Announced
-from entrypoint.supervise.probes.asking import TIMEOUT, SilentError, UnreachableError, ask, in_flight
+from entrypoint.supervise.probes.asking import SilentError, UnreachableError, ask, in_flight
+from entrypoint.supervise.probes.clients import Clients
 from entrypoint.supervise.probes.frontend import judge_of
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Prober:
         self._endpoints = endpoints
         self._report = report
         self._watches: dict[str, _Watch] = {}
-        self._clients = _Clients(status_token)
+        self._clients = Clients(status_token)
         self._asked: dict[str, Asked] = {}
         self._announced: Announced | None = None
         if announcements is not None:
@@ -159,42 +159,6 @@ class Prober:
             self.forget(name)
 
 
-class _Clients:
-    """HTTP clients by CA file, made on first use: httpx is not imported before something runs."""
-
-    def __init__(self, status_token: str | None = None) -> None:
-        self._status_token = status_token
-        self._lock = threading.Lock()
-        self._clients: dict[str | None, httpx.Client] = {}
-
-    def get(self, ca_file: str | None) -> httpx.Client:
-        import ssl
-
-        import httpx
-
-        with self._lock:
-            if ca_file not in self._clients:
-                verify = ssl.create_default_context(cafile=ca_file) if ca_file else False
-                # A proxy has no business between a container and its own servers. A connection for every
-                # question: one that is kept leads to where a Service's address led when it was made.
-                once = httpx.Limits(max_keepalive_connections=0)
-                self._clients[ca_file] = httpx.Client(
-                    verify=verify,
-                    trust_env=False,
-                    timeout=TIMEOUT,
-                    limits=once,
-                    headers=HEADERS,
-                    auth=self._show_token,
-                )
-            return self._clients[ca_file]
-
-    def _show_token(self, request: httpx.Request) -> httpx.Request:
-        """To runners only: engines and servers have no page of that name."""
-        if self._status_token is not None and request.url.path == "/status":
-            request.headers["Authorization"] = f"Bearer {self._status_token}"
-        return request
-
-
 class _Watch(threading.Thread):
     def __init__(
         self,
@@ -203,7 +167,7 @@ class _Watch(threading.Thread):
         life: int,
         loads: bool,
         report: Callable[[Answer], None],
-        clients: _Clients,
+        clients: Clients,
         announced: Announced | None,
         asked: Asked,
         endpoints: list[Endpoint],
