@@ -56,12 +56,21 @@ passed=$(compgen -e | grep -E '^(ROLE|ETCD_ENDPOINTS|NATS_SERVER|(GLM47|DYN|ETCD
 scontrol update JobId="$SLURM_JOB_ID" Comment=starting
 say "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, logs in $logs"
 
+# A worker is a task. A node whose role has fewer workers on a node than the other has spare tasks, which end at once
+# (--wait=0: that ends nobody else).
+tasks=${GLM47_PREFILL_WORKERS_PER_NODE:-1}
+[ "${GLM47_DECODE_WORKERS_PER_NODE:-1}" -gt "$tasks" ] 2>/dev/null && tasks=$GLM47_DECODE_WORKERS_PER_NODE
+[[ $tasks =~ ^[1-9][0-9]*$ ]] || tasks=1 # what is wrong with it, the runners say
+out=%N
+[ "$tasks" -gt 1 ] && out=%N.%t
+
 # What srun itself says goes on, and into a file.
 exec 3> >(tee "$logs/srun.err" >&2)
 heard=$!
 # All cores of a node: a task would have one of them.
-srun --kill-on-bad-exit=1 --mpi=none --ntasks-per-node=1 --cpu-bind=none \
-	--output="$logs/%N.out" \
+srun --kill-on-bad-exit=1 --mpi=none --cpu-bind=none --wait=0 --overcommit \
+	--nodes="$SLURM_JOB_NUM_NODES" --ntasks=$((SLURM_JOB_NUM_NODES * tasks)) --ntasks-per-node="$tasks" \
+	--output="$logs/$out.out" \
 	--container-image="$SITE_IMAGE" \
 	--container-mounts="$GLM47_MODEL_PATH:$GLM47_MODEL_PATH:ro,$logs:$logs${SITE_MOUNTS:+,$SITE_MOUNTS}" \
 	--container-env="$passed" \

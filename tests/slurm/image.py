@@ -16,7 +16,7 @@ from tests.slurm.cluster import run
 from tests.support.cpu_engine.install import PINNED, place
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ENGINE = Path(sys.prefix, "engine")
+ENGINE = Path(sys.prefix, "engine").resolve()
 
 
 def make(image: Path, env: dict[str, str] | None = None) -> None:
@@ -30,7 +30,7 @@ def make(image: Path, env: dict[str, str] | None = None) -> None:
             (root / name).symlink_to(target.readlink())
         elif target.is_dir():
             _mount(target, root)
-    paths = {Path("/usr"), Path(sys.prefix), Path(sys.base_prefix), REPOSITORY}
+    paths = {Path("/usr"), Path(sys.prefix), Path(sys.base_prefix), REPOSITORY, ENGINE}
     if place(PINNED).is_dir():
         paths.add(place(PINNED))
     for path in paths - {Path("/usr")}:

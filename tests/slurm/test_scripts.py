@@ -17,6 +17,7 @@ SRUN = """#!/bin/bash
 # Double of srun, for tests only.
 [ "$1" = --help ] && { [ -n "$NO_PYXIS" ] || echo "--container-image=IMAGE"; exit; }
 for word; do case $word in --output=*) out=${word#*=} ;; esac; done
+echo "$*" >"${0%/*}/asked"
 echo "ROLE=$ROLE SLURM_EXPORT_ENV=${SLURM_EXPORT_ENV-unset}" >"${out/\\%N/n1}"
 [ -z "$NODE_SAYS" ] || echo "$NODE_SAYS" >>"${out/\\%N/n2}"
 [ -z "$STATUS" ] || printf %s "$STATUS" >"${out%/*}/status.json"
@@ -44,6 +45,7 @@ def run(tmp_path: Path, *, folder: str = "sbatch", words: str = "", **env: str) 
     (tmp_path / "a model").mkdir(exist_ok=True)
     job = {
         "PATH": f"{tools}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]",
+        "SLURM_JOB_NUM_NODES": "2",
         "SLURM_SUBMIT_DIR": str(tmp_path), "SLURMD_NODENAME": "n1", "SLURM_EXPORT_ENV": "NONE",
         "SITE_IMAGE": str(tmp_path / "image.sqsh"), "GLM47_MODEL_PATH": str(tmp_path / "a model"),
         "SITE_ENV": "/nonexistent", "COMMAND": f"{scripts / 'single_node.sbatch'}{words}",
@@ -205,3 +207,22 @@ def test_an_image_is_replaced_and_its_absolute_path_printed(output: str, tmp_pat
     assert done.stdout == f"{place}\n" and place.read_text() == "new\n"
     assert (tmp_path / "used").read_text() == "new\n"
     assert not list(place.parent.glob("*.new-*"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "tasks", "output"),
+    [
+        ({}, "--nodes=2 --ntasks=2 --ntasks-per-node=1", "/%N.out"),
+        ({"GLM47_PREFILL_WORKERS_PER_NODE": "2"}, "--nodes=2 --ntasks=4 --ntasks-per-node=2", "/%N.%t.out"),
+        (
+            {"GLM47_PREFILL_WORKERS_PER_NODE": "2", "GLM47_DECODE_WORKERS_PER_NODE": "4"},
+            "--nodes=2 --ntasks=8 --ntasks-per-node=4",
+            "/%N.%t.out",
+        ),
+        ({"GLM47_DECODE_WORKERS_PER_NODE": "two"}, "--nodes=2 --ntasks=2 --ntasks-per-node=1", "/%N.out"),
+    ],
+)
+def test_a_worker_is_a_task(settings: dict[str, str], tasks: str, output: str, tmp_path: Path) -> None:
+    run(tmp_path, **settings)
+    asked = (tmp_path / "tools" / "asked").read_text()
+    assert tasks in asked and f"{output} " in asked and "--wait=0" in asked

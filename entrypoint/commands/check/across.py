@@ -69,18 +69,26 @@ class Together:
 def together(reports: Sequence[Report], topology: Topology, waited: float) -> Together:
     """Compare what the nodes of `topology` sent within `waited` seconds."""
     by_name = {report.node: report for report in reports}
-    for node in topology.nodes:
-        by_name.setdefault(node.name, Report(node.name, (_silent(node.name, waited),)))
-    for name, finding in _compared([by_name[node.name] for node in topology.nodes], topology):
+    names = topology.names
+    for name in names:
+        by_name.setdefault(name, Report(name, (_silent(name, waited),)))
+    for name, finding in _compared([by_name[name] for name in names], topology):
         by_name[name] = replace(by_name[name], findings=(*by_name[name].findings, finding))
-    ordered = [by_name[node.name] for node in topology.nodes]
+    ordered = [by_name[name] for name in names]
     exclude = _excluded(ordered)
     ordered.sort(key=lambda r: (r.node not in exclude, -r.problems, -r.warnings))
     codes = [f.exit_code for report in ordered for f in report.findings if f.exit_code]
     return Together(
         tuple(ordered), exclude, domains(by_name, topology.nodes), codes[0] if codes else 0,
-        {node.name: node.label for node in topology.nodes},
+        {name: _holds(topology.places(name)) for name in names},
     )  # fmt: skip
+
+
+def _holds(places: Sequence[Node]) -> str:
+    """`decode worker 0 rank 1`, `prefill workers 2, 3`."""
+    if len(places) == 1:
+        return places[0].label
+    return f"{places[0].role} workers {', '.join(str(place.worker) for place in places)}"
 
 
 def _silent(name: str, waited: float) -> Finding:
@@ -174,11 +182,11 @@ def _straddling(by_name: Mapping[str, Report], topology: Topology) -> Iterator[t
 def domains(by_name: Mapping[str, Report], nodes: Sequence[Node]) -> str | None:
     """Nodes of each NVLink domain by NVML, in the order of the job's list."""
     groups: dict[tuple[tuple[str, int], ...], list[str]] = {}
-    for node in nodes:
-        cliques = by_name[node.name].cliques
+    for name in dict.fromkeys(node.name for node in nodes):
+        cliques = by_name[name].cliques
         if len(cliques) != 1:
             return None
-        groups.setdefault(cliques, []).append(node.name)
+        groups.setdefault(cliques, []).append(name)
     return " ".join(",".join(names) for names in groups.values())
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
+from entrypoint.errors import ExitCode
 from entrypoint.plan.types import JobPlan
 from entrypoint.supervise.lifecycle.actions import Action
 from entrypoint.supervise.lifecycle.director import Director
@@ -15,6 +16,8 @@ from entrypoint.supervise.peers.poller import Poller
 
 PEER_LOST_BUDGET = 8.0
 """Seconds for the stop once a peer is lost: the ranks that are left hang in a collective."""
+CAUSE_FIRST = 1.0
+"""Seconds by which a runner that lost a peer writes later than that peer itself would."""
 LINGER = 2.5
 """Seconds from the begin of a stop in which the peers can read its reason: more than twice their interval."""
 
@@ -63,17 +66,22 @@ class SharedFate:
 
     def linger(self) -> None:
         """Stay for a moment after the end, so that peers learn its reason rather than guess it."""
+        self._tell()  # of an end that came at once, no turn has
         stopping = self._director.stopping
         if stopping is not None and self._job.peers:
             time.sleep(max(0.0, stopping.now + LINGER - time.monotonic()))
 
     def _tell(self) -> None:
-        # Before the stop, not after it: the node with the first cause must be the first to write it down.
+        # Before the stop, not after it: the node with the first cause must be the first to write it down. It
+        # may be busy; who only lost it leaves it a moment.
         verdict = self._director.verdict
         if self._told or verdict is None or verdict.code == 0:
             return
         self._told = True
-        threading.Thread(target=self.on_failure, args=(verdict,), name="failure", daemon=True).start()
+        delay = CAUSE_FIRST if verdict.code == ExitCode.PEER_LOST else 0.0
+        teller = threading.Timer(delay, lambda: self.on_failure(verdict))
+        teller.daemon = True
+        teller.start()
 
     def _answered(self, answer: Answer, now: float) -> list[Action]:
         verdict = self._watch.answered(answer, now)
