@@ -13,7 +13,7 @@ from tests.support.cpu_engine import PINNED, scripted
 
 THOUGHT = "".join(scripted.THOUGHT)
 KINDS = ((True, False), (True, True), (False, False), (False, True))
-"""Thinks, streamed."""
+"""Thinks, streamed. Dynamo 0.8.1 does not take `chat_template_kwargs`, which turn thinking off."""
 
 
 @pytest.mark.engine_more
@@ -23,13 +23,13 @@ def test_the_parsers_of_the_release_take_them_apart(release: str, tmp_path: Path
         stack.ready()
         word, port = scripted.PLAIN[3], int(stack.ports["GLM47_HTTP_PORT"])
         assert greedy(port, word, 24).text == scripted.words_after(word, 24)
-        for thinks, stream in KINDS:
+        for thinks, stream in KINDS[:2] if release == PINNED else KINDS:
             said = chat(port, thinks, stream)
             thought = THOUGHT if thinks else ""
             if release == PINNED:
-                # Dynamo 0.8.1 has parsers for neither: an agent sees all of it.
-                raw = "".join(scripted.CALL)
-                assert said.content.strip() == (f"{thought}</think>{raw}" if thinks else raw).strip()
+                # Dynamo 0.8.1 has parsers for neither: an agent sees all of it, the end's token included.
+                raw = "".join((thought, "</think>", *scripted.CALL, scripted.SCRIPT[-1]))
+                assert said.content == raw
                 assert not said.reasoning and not said.calls
             else:
                 assert not said.wrong(thought), (thinks, stream)

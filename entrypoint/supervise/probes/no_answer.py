@@ -16,6 +16,8 @@ BROKEN = 0.2
 """Share of U+FFFD in a text from which on its bytes are no UTF-8; one that is cut in a character has one."""
 SPECIAL = re.compile(r"<\|[A-Za-z_0-9]+\|>|\[g?MASK\]|\[sMASK\]|<sop>|<eop>")
 """Tokens that stand between messages: GLM's own, and others' of the same form."""
+END = re.compile(r"<\|(?:endoftext|user|observation)\|>$")
+"""The token that ended an answer: Dynamo 0.8.1 leaves it at the end of the text (its issue 4062)."""
 _LOOP = re.compile(rf"(.{{1,{PIECE}}}?)\1{{{LEAST - 1},}}", re.DOTALL)
 
 
@@ -34,6 +36,7 @@ class Said:
     calls: bool = False
     """It calls tools, for which it needs no content."""
     chat: bool = True
+    """A chat completion, whose thought must have been taken out."""
 
 
 def fault(said: Said) -> str | None:
@@ -45,10 +48,14 @@ def fault(said: Said) -> str | None:
     for name, text in (("the answer", said.content), ("the reasoning", said.reasoning)):
         if why := _noise(text):
             return f"{name} {why}"
-    if found := SPECIAL.search(said.content):
+    content = END.sub("", said.content) if said.finish == "stop" else said.content
+    if found := SPECIAL.search(content):
         return f"the answer has the token {found.group()} in it, which ends a message: see the chat template"
     if said.chat and "</think>" in said.content:
-        return "the answer has </think> in it: its thoughts are not taken out: set GLM47_REASONING_PARSER"
+        return (
+            "the answer has </think> in it: its thoughts are not taken out: set GLM47_REASONING_PARSER, "
+            "which Dynamo knows from 1.0.0 on"
+        )
     if said.finish == "length" and None not in (said.tokens, said.asked) and said.tokens < said.asked:  # type: ignore[operator]
         return f"{said.tokens} tokens came of the {said.asked} asked for, although finish_reason is length"
     if said.chat and said.finish == "stop" and not said.content.strip() and said.reasoning.strip():
