@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from entrypoint.plan.releases import LOADS_MTP, PINNED, TITLES, Fact
+from entrypoint.plan.releases import (
+    COPIES_UNEQUAL,
+    LOADS_MTP,
+    PICKS_FP4_GEMM,
+    PINNED,
+    READS_AHEAD,
+    TITLES,
+    Fact,
+)
 
 ROLES = ("prefill", "decode", "aggregated")
 OFF = None
@@ -29,6 +37,10 @@ class Value:
     source: str
     since: Fact | None = None
     """What the installed release must have; None: every release that is planned for has it."""
+    where: Fact | None = None
+    """What it must have for this value alone: without it the rest of the profile holds."""
+    gpus: int | None = None
+    """GPUs of the worker that it is known for; None: any number."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,14 @@ class Profile:
     name: str
     purpose: str
     values: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Left:
+    """What a person may look for in a profile, and why none has it."""
+
+    what: str
+    why: str
 
 
 def _all(value: str | None) -> Mapping[str, str | None]:
@@ -58,6 +78,12 @@ ORIGINAL = Profile(
         ),
     ),
 )
+_READ_AHEAD = Value(
+    "--weight-loader-prefetch-checkpoints",
+    _all(SWITCH),
+    "NVIDIA's srt-slurm recipes for GLM-5-NVFP4 on GB300 (SGLang 0.5.11 and 0.5.13)",
+    where=READS_AHEAD,
+)
 BALANCED = Profile(
     "balanced",
     "what others' GB200 recipes and SGLang's own choices are today",
@@ -70,7 +96,7 @@ BALANCED = Profile(
         Value(
             "--enable-symm-mem",
             _all(OFF),
-            "in none of the GB200 recipes that were read; it takes 4 GB of each GPU",
+            "in no throughput recipe for GB200 that was read; it takes 4 GB of each GPU",
         ),
         Value(
             "--mem-fraction-static",
@@ -82,6 +108,7 @@ BALANCED = Profile(
             {"prefill": SWITCH, "decode": SWITCH, "aggregated": OFF},
             "every GB200 recipe that was read sets it for both roles",
         ),
+        _READ_AHEAD,
     ),
 )
 _MTP = "SGLang's cookbook for GLM-4.7 (EAGLE, 3 steps, top 1, 4 draft tokens)"
@@ -102,13 +129,116 @@ LATENCY = Profile(
         ),
     ),
 )
-PROFILES: Mapping[str, Profile] = {profile.name: profile for profile in (ORIGINAL, BALANCED, LATENCY)}
+_SISTER = "Dynamo's recipe for a sister model, GLM-5-NVFP4 on GB200 (prefill TP 4, decode TP 16)"
+_WIDE = f"{_SISTER}: decode has DP 16 and EP 16 there; GLM-5's attention is another one"
+THROUGHPUT = Profile(
+    "throughput",
+    "balanced, and larger steps: more tokens a second over many requests, each one slower",
+    (
+        *BALANCED.values,
+        Value(
+            "--chunked-prefill-size",
+            {"prefill": "32768", "decode": OFF, "aggregated": OFF},
+            f"{_SISTER}, and srt-slurm's for GLM-5-NVFP4 on GB300; SGLang's own choice is 16384",
+        ),
+        Value("--max-prefill-tokens", {"prefill": "32768", "decode": OFF, "aggregated": OFF}, _SISTER),
+        Value(
+            "--stream-interval",
+            _all("50"),
+            f"{_SISTER}, both roles: streams come in larger pieces",
+        ),
+        Value(
+            "--fp4-gemm-backend",
+            _all("flashinfer_cutlass"),
+            "srt-slurm's recipes for GLM-5-NVFP4 on GB300 and, for throughput, DeepSeek-R1 NVFP4 on GB200",
+            where=PICKS_FP4_GEMM,
+        ),
+        *(
+            Value(
+                option,
+                {"prefill": OFF, "decode": value, "aggregated": OFF},
+                _WIDE,
+                where=COPIES_UNEQUAL,
+                gpus=16,
+            )
+            for option, value in (("--dp-size", "16"), ("--ep-size", "16"), ("--enable-dp-lm-head", SWITCH))
+        ),
+    ),
+)
+PROFILES: Mapping[str, Profile] = {
+    profile.name: profile for profile in (ORIGINAL, BALANCED, LATENCY, THROUGHPUT)
+}
 SETTING = "GLM47_PROFILE"
+LEFT = (
+    Left(
+        "--moe-runner-backend",
+        "GLM47_MOE_RUNNER=auto is what is right for the installed SGLang and FlashInfer, in every profile",
+    ),
+    Left(
+        "--max-running-requests, --cuda-graph-max-bs",
+        "SGLang's own: 2048 or more requests, as the sister recipe sets, and graphs by the GPU's memory; the "
+        "recipes' 128 a rank is for DP 16",
+    ),
+    Left(
+        "DP attention and --load-balance-method of prefill",
+        "the sister recipe's prefill has DP 1, and so have prefill workers here: there is nothing to balance",
+    ),
+    Left(
+        "--watchdog-timeout 300",
+        "SGLang's counts a first request's compiling too, which takes longer with cold caches; it stays at "
+        "GLM47_WATCHDOG_TIMEOUT. An engine that is ready and does not get on is ended by the runner, after "
+        "GLM47_HANG_TIMEOUT (40 s)",
+    ),
+    Left(
+        "UCX_TLS",
+        "the recipes contradict each other (cuda_ipc,cuda_copy,rc and cuda_copy,cuda_ipc,sm,self,tcp); set "
+        "in the environment it reaches both roles, unset UCX chooses",
+    ),
+    Left(
+        "NCCL_TIMEOUT, TORCH_DISTRIBUTED_DEFAULT_TIMEOUT",
+        "neither is in NCCL's sources, SGLang's (0.5.6.post2, 0.5.14, 0.5.23) or Dynamo's (0.8.1, 1.6.1), "
+        "and PyTorch's ProcessGroupNCCL.hpp has no such name; what limits collectives is --dist-timeout "
+        "(GLM47_DIST_TIMEOUT)",
+    ),
+    Left(
+        "--migration-limit",
+        "no recipe that was read sets it. Before Dynamo 1.0 it is a decode worker's "
+        "(GLM47_DECODE_EXTRA_ARGS), from 1.0 on the frontend's (GLM47_FRONTEND_EXTRA_ARGS)",
+    ),
+    Left(
+        "the router",
+        "GLM47_ROUTER_MODE=kv pays where many requests share a long beginning, as in Dynamo's recipes for "
+        "GLM-5.2 (64K in, 90 % cached) have it; from Dynamo 1.3 on --router-session-affinity-ttl-secs in "
+        "GLM47_FRONTEND_EXTRA_ARGS keeps a session where it was. Nothing here knows the traffic",
+    ),
+)
+READ = "Dynamo's recipes for GLM-5-NVFP4 and GLM-5.2, NVIDIA's srt-slurm, NCCL's sources and the wheels"
+"""On 2026-11-29."""
 
 
-def values(name: str, role: str) -> dict[str, str | None]:
-    """By option, the value that profile `name` gives a worker of `role`."""
-    return {value.option: value.by_role[role] for value in PROFILES[name].values}
+def values(
+    name: str, role: str, installed: Mapping[str, str | None], gpus: int | None
+) -> dict[str, str | None]:
+    """By option, the value that profile `name` gives a worker of `role` with `gpus` GPUs.
+
+    `installed`: versions, by package; one that is not known counts as the pinned one.
+    """
+    return {
+        value.option: value.by_role[role]
+        for value in PROFILES[name].values
+        if kept_out(value, installed, gpus) is None
+    }
+
+
+def kept_out(value: Value, installed: Mapping[str, str | None], gpus: int | None) -> str | None:
+    """Why a worker with `gpus` GPUs does not get `value`; None: it does."""
+    if value.where is not None and (why := _lacks(value.where, installed)) is not None:
+        return why
+    if value.gpus is not None and value.gpus != gpus:
+        return (
+            f"it is known for a worker of {value.gpus} GPUs, and this one has {gpus or 'an unknown number'}"
+        )
+    return None
 
 
 def misfit(profile: Profile, installed: Mapping[str, str | None]) -> str | None:
@@ -116,8 +246,12 @@ def misfit(profile: Profile, installed: Mapping[str, str | None]) -> str | None:
 
     A release that is not known counts as the pinned one.
     """
-    for fact in dict.fromkeys(value.since for value in profile.values if value.since is not None):
-        if not fact.holds_here(installed.get(fact.package)):
-            version = installed.get(fact.package) or PINNED[fact.package]
-            return f"{TITLES[fact.package]} {version} is older than {fact.since}, from which {fact.what}"
-    return None
+    facts = dict.fromkeys(value.since for value in profile.values if value.since is not None)
+    return next((why for fact in facts if (why := _lacks(fact, installed)) is not None), None)
+
+
+def _lacks(fact: Fact, installed: Mapping[str, str | None]) -> str | None:
+    if fact.holds_here(installed.get(fact.package)):
+        return None
+    version = installed.get(fact.package) or PINNED[fact.package]
+    return f"{TITLES[fact.package]} {version} is older than {fact.since}, from which {fact.what}"

@@ -96,6 +96,9 @@ LOADS_MTP = Fact(
     None,
     "told: read in SGLang's glm4_moe_nextn.py; nobody has run it",
 )
+PICKS_FP4_GEMM = Fact(
+    "sglang", "the kernels of FP4 matrices can be chosen (--fp4-gemm-backend)", "0.5.8", None, "wheel"
+)
 ROUTES_IN_FP32 = Fact("sglang", "GLM's routing gate is computed in FP32", "0.5.10", None, "wheel")
 READS_AHEAD = Fact(
     "sglang",

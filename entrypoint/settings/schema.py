@@ -108,8 +108,8 @@ class Settings(BaseSettings):
         "auto", description="SGLang's --moe-runner-backend; auto: what is right for the installed releases"
     )
     tp: Count | None = Field(None, description="Tensor parallelism of a worker; unset: all its GPUs")
-    dp: Count = Field(1, description="Data parallelism (attention) of a decode or aggregated worker")
-    ep: Count = Field(1, description="Expert parallelism")
+    dp: Count | None = Field(None, description="DP (attention), not of prefill; unset: the profile's, else 1")
+    ep: Count | None = Field(None, description="Expert parallelism; unset: the profile's, else 1")
     prefill_tp: Count | None = Field(
         None, description="Tensor parallelism of prefill workers, where it differs from GLM47_TP"
     )
@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     gpus_per_node: Count = Field(4, description="GPUs of one node (GB200: 4)")
     quantization: str = Field("modelopt_fp4", description="SGLang's --quantization; none: leave it out")
     kv_cache_dtype: str = Field("fp8_e4m3", description="SGLang's --kv-cache-dtype")
-    profile: Literal["original", "balanced", "latency"] = Field(
+    profile: Literal["original", "balanced", "latency", "throughput"] = Field(
         "original", description="Where values that are not set come from (docs/profiles.md)"
     )
     attention_backend: str | None = Field(

@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
-from entrypoint.commands.profiles import page
+from entrypoint.commands.profiles import listed, page
 from entrypoint.errors import ConfigError
+from entrypoint.node.facts import Facts
+from entrypoint.node.machine.facts import Fabric, Gpu, Gpus
 from entrypoint.plan.profiles import PROFILES, ROLES
 from entrypoint.plan.text import text
 from entrypoint.plan.types import Plan
+from entrypoint.settings.schema import Settings
 from tests.plan.deployments import HEAD, NEWER, PINNED, Container, build
 
+MUCH_NEWER = replace(NEWER, engine=replace(NEWER.engine, sglang="0.5.21", dynamo="1.6.1"))
+READ_AHEAD = "--weight-loader-prefetch-checkpoints"
 SPECULATION = {
     "--speculative-algorithm": "EAGLE",
     "--speculative-num-steps": "3",
@@ -59,6 +64,7 @@ def test_the_original_is_the_default_and_as_it_was(role: str) -> None:
 @pytest.mark.parametrize(("role", "memory"), [("prefill", "0.8"), ("decode", "0.9"), ("aggregated", "0.85")])
 def test_balanced_leaves_to_sglang_what_it_knows_better(role: str, memory: str) -> None:
     args = given(role, profile="balanced")
+    assert READ_AHEAD in args
     assert args["--mem-fraction-static"] == memory
     assert not {"--attention-backend", "--enable-symm-mem", *SPECULATION} & args.keys()
 
@@ -109,6 +115,47 @@ def test_what_a_person_sets_wins(profile: str, what: str) -> None:
         assert process.settings.get(option) != "GLM47_PROFILE"
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_throughput_is_balanced_with_larger_steps(role: str) -> None:
+    args, balanced = given(role, profile="throughput"), given(role, profile="balanced")
+    wanted = {"--stream-interval": "50", "--fp4-gemm-backend": "flashinfer_cutlass"}
+    if role == "prefill":
+        wanted |= {"--chunked-prefill-size": "32768", "--max-prefill-tokens": "32768"}
+    assert {option: args[option] for option in set(args) - set(balanced)} == wanted
+
+
+@pytest.mark.parametrize(("sglang", "ahead", "fp4"), [
+    ("0.5.6.post2", False, False), ("0.5.8", False, True), ("0.5.10.post1", False, True),
+    ("0.5.11", True, True),
+])  # fmt: skip
+def test_what_a_release_does_not_know_is_left_out(sglang: str, ahead: bool, fp4: bool) -> None:
+    facts = replace(PINNED, engine=replace(PINNED.engine, sglang=sglang))
+    argv = (
+        build(Container({"role": "decode", **HEAD, "profile": "throughput"}, facts=facts))
+        .process("decode")
+        .argv
+    )
+    assert (READ_AHEAD in argv, "--fp4-gemm-backend" in argv) == (ahead, fp4)
+
+
+@pytest.mark.parametrize(("nodes", "facts", "role", "wide"), [
+    (4, MUCH_NEWER, "decode", True), (4, NEWER, "decode", False), (2, MUCH_NEWER, "decode", False),
+    (4, MUCH_NEWER, "prefill", False),
+])  # fmt: skip
+def test_a_decode_worker_of_sixteen_gpus_shares_no_attention(
+    nodes: int, facts: Facts, role: str, wide: bool
+) -> None:
+    place = {"role": role, **HEAD, "nnodes": nodes, "leader_address": "node6", "profile": "throughput"}
+    made = build(Container(place, facts=facts)).process(role)
+    words = dict(zip(made.argv, made.argv[1:], strict=False))
+    assert words["--tp-size"] == str(4 * nodes)
+    assert (words["--dp-size"], words["--ep-size"]) == (("16", "16") if wide else ("1", "1"))
+    assert ("--enable-dp-lm-head" in words and "--enable-dp-attention" in words) is wide
+    assert (made.settings.get("--dp-size") == "GLM47_PROFILE") is wide
+    own = build(Container({**place, "dp": 1, "ep": 1}, facts=facts)).process(role)
+    assert own.argv[own.argv.index("--dp-size") + 1] == "1"
+
+
 def test_switches_can_be_set_and_unset() -> None:
     assert "--enable-symm-mem" in given("decode", profile="balanced", symm_mem=True)
     assert "--enable-symm-mem" not in given("decode", symm_mem=False)
@@ -116,11 +163,49 @@ def test_switches_can_be_set_and_unset() -> None:
 
 
 def test_the_plan_shows_what_a_profile_gave() -> None:
-    shown = text(plan("decode", profile="balanced", mem_fraction=0.7))
-    assert "by profile" not in shown
-    shown = text(plan("decode", profile="latency"))
-    (line,) = (line for line in shown.splitlines() if "by profile" in line)
+    def by_profile(**settings: Any) -> str:
+        (line,) = (line for line in text(plan("decode", **settings)).splitlines() if "by profile" in line)
+        return line
+
+    assert "--mem-fraction-static" not in by_profile(profile="balanced", mem_fraction=0.7)
+    line = by_profile(profile="latency")
     assert "--mem-fraction-static" in line and "--speculative-algorithm" in line
+
+
+def lines(settings: Settings, here: Gpus, **installed: str) -> str:
+    return "\n".join(listed(settings, {"sglang": "0.5.6.post2", "dynamo": "0.8.1", **installed}, here))
+
+
+def test_the_list_says_what_is_kept_out_and_why() -> None:
+    shown = lines(Settings(decode_nodes=2), Gpus(0, unseen="no driver"))
+    assert "GPUs of a worker: prefill 4, decode 8, aggregated 4" in shown
+    assert "GPUs here: not known (no driver)" in shown
+    assert "latency: cannot be used: sglang 0.5.6.post2 is older than 0.5.9" in shown
+    assert "not given here: sglang 0.5.6.post2 is older than 0.5.11" in shown
+    shown = lines(Settings(decode_nodes=2), Gpus(0), sglang="0.5.21")
+    assert "cannot be used" not in shown and "older" not in shown
+    assert "it is known for a worker of 16 GPUs, and this one has 8" in shown
+    assert "it is known for" not in lines(Settings(decode_nodes=4), Gpus(0), sglang="0.5.21")
+
+
+def gpus(kind: str, count: int, fabric: bool) -> Gpus:
+    one = Gpu(0, kind, fabric=Fabric("completed" if fabric else "not supported", None, "0", 0))
+    return Gpus(count, tuple(replace(one, index=n) for n in range(count)))
+
+
+@pytest.mark.parametrize(("here", "said", "unsaid"), [
+    (gpus("NVIDIA GB200", 4, True), ["4 NVIDIA GB200"], ["no profile", "MNNVL=off"]),
+    (gpus("NVIDIA H200", 4, False), ["4 NVIDIA H200", "need Blackwell", "MNNVL=off"], ["GPUS_PER_NODE is"]),
+    (gpus("NVIDIA H100", 1, False), ["GLM47_GPUS_PER_NODE is: 4, and 1 are here", "need Blackwell"], []),
+    (gpus("NVIDIA B200", 8, False), ["8 NVIDIA B200", "MNNVL=off"], ["no profile"]),
+    (gpus("NVIDIA Something", 4, True), ["4 NVIDIA Something"], ["no profile"]),
+])  # fmt: skip
+def test_the_list_says_what_this_machines_gpus_are_for(
+    here: Gpus, said: list[str], unsaid: list[str]
+) -> None:
+    shown = lines(Settings(), here)
+    assert all(words in shown for words in said), shown
+    assert not any(words in shown for words in unsaid), shown
 
 
 def test_a_profile_that_the_release_cannot_use_is_refused() -> None:

@@ -93,6 +93,7 @@ READ: dict[str, Callable[[str], bool]] = {
     "RANKS_OVER_IPV6": lambda v: "class NetworkAddress" in sglang(v, "utils/"),
     "ROUTES_IN_FP32": lambda v: "F.linear(hidden_states.to(torch.float" in sglang(v, "models/glm4_moe.py"),
     "READS_AHEAD": lambda v: "weight_loader_prefetch_checkpoints" in sglang(v, "model_loader/loader.py"),
+    "PICKS_FP4_GEMM": lambda v: "fp4_gemm_runner_backend" in sglang(v, "server_args.py") + sglang(v, "arg_"),
     "MIGRATES_IN_WORKER": lambda v: "--migration-limit" in text("dynamo", v, "dynamo/sglang/"),
     "FP8_TO_FP4": lambda v: '"modelopt_fp4": ["modelopt", "fp8"]' in sglang(v, "configs/model_config.py"),
     "ANNOUNCES_IPV6": lambda v: "IPv6" in announcing(v),

@@ -9,7 +9,7 @@ from entrypoint.plan import own_questions, profiles
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import LOOPBACK
 from entrypoint.plan.releases import EVENTS_OVER_NATS, MARKS_LOG_LINES, STORE_KV
-from entrypoint.plan.roles import bootstrap
+from entrypoint.plan.roles import bootstrap, sglang
 
 CACHES = {
     "FLASHINFER_WORKSPACE_BASE": "flashinfer",
@@ -138,9 +138,7 @@ def engine(ctx: Context, role: str) -> dict[str, str]:
         ctx.add(env, "GLOO_SOCKET_IFNAME", s.interface)
     elif ctx.placement.gloo_interface is not None and "GLOO_SOCKET_IFNAME" not in ctx.native:
         ctx.add(env, "GLOO_SOCKET_IFNAME", ctx.placement.gloo_interface)
-    if s.mnnvl == "on" or (
-        s.mnnvl == "auto" and profiles.values(s.profile, role)[profiles.MNNVL] is not None
-    ):
+    if s.mnnvl == "on" or (s.mnnvl == "auto" and sglang.given(ctx, role)[profiles.MNNVL] is not None):
         for name, value in MNNVL.items():
             ctx.add(env, name, value)
         ctx.add(env, "NCCL_TIMEOUT", f"{s.dist_timeout:.0f}")

@@ -91,11 +91,11 @@ def resolve_rank(
     node_rank = place.node_rank if mock else numbers.get("--node-rank", place.node_rank)
     port, setting, about_system = endpoints.system(s, ctx.native, index)
     tp, tp_setting = sglang.tp_of(ctx, role)
-    dp = 1 if role == "prefill" else s.dp
+    dp, ep = sglang.dp_of(ctx, role), sglang.ep_of(ctx, role)
     split = Split(
         tp=max(1, numbers.get("--tp-size", tp)),
         dp=max(1, numbers.get("--dp-size", dp)),
-        ep=max(1, numbers.get("--ep-size", s.ep)),
+        ep=max(1, numbers.get("--ep-size", ep)),
         pp=max(1, numbers.get("--pp-size", 1)),
         nnodes=max(1, nnodes),
         gpus_per_node=s.gpus_per_node,

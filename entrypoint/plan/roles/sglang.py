@@ -29,6 +29,11 @@ SETTINGS = {
     "--dyn-reasoning-parser": "GLM47_REASONING_PARSER",
 }
 """By planned option, its setting: those whose words only the installed release knows."""
+PLACED = (
+    "--attention-backend", "--mem-fraction-static", "--enable-symm-mem", "--dp-size", "--ep-size",
+    profiles.MNNVL,
+)  # fmt: skip
+"""What a profile may give and what has a place of its own in `options`; the rest follows."""
 ENGINE_ROLES = {"prefill": "prefill", "decode": "decode"}
 
 
@@ -45,29 +50,50 @@ def tp_of(ctx: Context, role: str) -> tuple[int, str]:
     return max(1, s.gpus_per_node * ctx.placement.nnodes // sharers), "GLM47_TP"
 
 
-def settings(s: Settings, role: str) -> dict[str, str]:
+def given(ctx: Context, role: str) -> dict[str, str | None]:
+    """By option, what the profile gives a worker of `role`."""
+    engine = ctx.facts.engine
+    installed = {"sglang": engine.sglang, "dynamo": engine.dynamo}
+    return profiles.values(ctx.settings.profile, role, installed, tp_of(ctx, role)[0])
+
+
+def settings(ctx: Context, role: str) -> dict[str, str]:
     """By planned option, the setting that it can be changed with: where nothing is set, the profile."""
-    own, found = _own(s), profiles.values(s.profile, role)
-    return {**SETTINGS, **{o: profiles.SETTING for o in found if own.get(o) is None}}
+    own, found = _own(ctx.settings), given(ctx, role)
+    by_profile = (o for o, value in found.items() if value is not profiles.OFF and own.get(o) is None)
+    return {**SETTINGS, **dict.fromkeys(by_profile, profiles.SETTING)}
 
 
-def _own(s: Settings) -> dict[str, str | bool | None]:
+def dp_of(ctx: Context, role: str) -> int:
+    """Data parallelism before extra arguments."""
+    own = 1 if role == "prefill" else ctx.settings.dp
+    return own or int(given(ctx, role).get("--dp-size") or 1)
+
+
+def ep_of(ctx: Context, role: str) -> int:
+    """Expert parallelism before extra arguments."""
+    return ctx.settings.ep or int(given(ctx, role).get("--ep-size") or 1)
+
+
+def _own(s: Settings) -> dict[str, str | bool | int | None]:
     """What is set in place of a profile's values, by option; None: nothing."""
     return {
         "--attention-backend": s.attention_backend,
         "--mem-fraction-static": None if s.mem_fraction is None else f"{s.mem_fraction:g}",
         "--enable-symm-mem": s.symm_mem,
+        "--dp-size": s.dp,
+        "--ep-size": s.ep,
     }
 
 
-def _chosen(s: Settings, role: str, *options: str) -> list[str | tuple[str, str]]:
+def _chosen(ctx: Context, role: str, *options: str) -> list[str | tuple[str, str]]:
     """Those of `options` that are set, by a setting or by the profile."""
-    own, found = _own(s), profiles.values(s.profile, role)
+    own, found = _own(ctx.settings), given(ctx, role)
     words: list[str | tuple[str, str]] = []
     for option in options:
         value = own.get(option)
         if value is None:
-            value = found[option]
+            value = found.get(option)
         if value in (True, profiles.SWITCH):
             words.append(option)
         elif isinstance(value, str) and value != SGLANGS_CHOICE:
@@ -87,15 +113,15 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
         ("--served-model-name", s.served_model_name),
         *(() if s.quantization == UNQUANTIZED else (("--quantization", s.quantization),)),
         ("--kv-cache-dtype", s.kv_cache_dtype),
-        *_chosen(s, role, "--attention-backend"),
+        *_chosen(ctx, role, "--attention-backend"),
         ("--moe-runner-backend", runner),
-        *_chosen(s, role, "--mem-fraction-static"),
+        *_chosen(ctx, role, "--mem-fraction-static"),
     ]
     if s.trust_remote_code:
         words.append("--trust-remote-code")
-    words += _chosen(s, role, "--enable-symm-mem")
-    dp = 1 if role == "prefill" else s.dp
-    words += [("--tp-size", str(tp_of(ctx, role)[0])), ("--dp-size", str(dp)), ("--ep-size", str(s.ep))]
+    words += _chosen(ctx, role, "--enable-symm-mem")
+    dp, ep = dp_of(ctx, role), ep_of(ctx, role)
+    words += [("--tp-size", str(tp_of(ctx, role)[0])), ("--dp-size", str(dp)), ("--ep-size", str(ep))]
     if dp > 1:
         # Without it SGLang copies the whole model per group, and refuses more than one node.
         words.append("--enable-dp-attention")
@@ -123,7 +149,7 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
         ]
         if ctx.has(OVERLAP_HANGS):
             words.append("--disable-overlap-schedule")
-    words += _chosen(s, role, *(o for o in profiles.values(s.profile, role) if o.startswith("--spec")))
+    words += _chosen(ctx, role, *(o for o in given(ctx, role) if o not in PLACED))
     words += [
         ("--dist-timeout", f"{s.dist_timeout:.0f}"),
         ("--watchdog-timeout", f"{s.watchdog_timeout:.0f}"),

@@ -82,7 +82,7 @@ def _part(ctx: Context, rank: Rank, cwd: str | None) -> Part:
         name=role,
         argv=(ctx.python, "-m", "dynamo.mocker" if mock else "dynamo.sglang", *rank.options.argv()),
         ready=_probe(rank),
-        settings=rank.options.settings({} if mock else sglang.settings(s, role)),
+        settings=rank.options.settings({} if mock else sglang.settings(ctx, role)),
         env=env,
         secret_env=secret,
         cwd=cwd,

@@ -42,6 +42,7 @@ def plans(pair: Pair) -> Iterable[Plan]:
             for role in ("single", "prefill", "decode"):
                 place = {"role": role, "profile": profile.name, **({} if role == "single" else NODES)}
                 yield build(Container(place, facts=of))
+    yield build(Container({"role": "decode", **NODES, "nnodes": 4, "profile": "throughput"}, facts=of))
     yield build(Container({"role": "decode", **NODES, **SETS}, facts=of))
     yield build(Container({"role": "prefill", **NODES}, facts=of))
     yield build(Container(SIX, node(4), facts=of))
