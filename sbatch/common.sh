@@ -63,6 +63,26 @@ tasks=${GLM47_PREFILL_WORKERS_PER_NODE:-1}
 [[ $tasks =~ ^[1-9][0-9]*$ ]] || tasks=1 # what is wrong with it, the runners say
 out=%N
 [ "$tasks" -gt 1 ] && out=%N.%t
+# Before the time limit (--signal=B:TERM@120) the batch shell gets TERM; the runners drain and the exit code is kept.
+# They may take what is left of the job then, SITE_DRAIN_SECONDS at most: it is in a file before they are asked to
+# stop. On scancel the job is not RUNNING any more, and all that there is is KillWait.
+# shellcheck disable=SC2329  # the trap's
+stop_runners() {
+	local job left=${SITE_DRAIN_SECONDS:-120} end
+	job=$(scontrol show job "$SLURM_JOB_ID" 2>/dev/null)
+	if [[ $job == *JobState=RUNNING* ]]; then
+		[[ $job =~ EndTime=([0-9T:-]+) ]] && end=$(date -d "${BASH_REMATCH[1]}" +%s) &&
+			[ $((end - $(date +%s) - 5)) -lt "$left" ] && left=$((end - $(date +%s) - 5))
+		echo "$left" >"$logs/.stop_seconds" && mv "$logs/.stop_seconds" "$logs/stop_seconds"
+		say "asked to stop: the runners have $left s"
+	fi
+	# There may be no step yet.
+	for _ in 1 2 3 4 5; do
+		scancel --signal=TERM "$SLURM_JOB_ID.0" 2>/dev/null && break
+		sleep 1
+	done
+}
+trap stop_runners TERM
 
 # What srun itself says goes on, and into a file.
 exec 3> >(tee "$logs/srun.err" >&2)
@@ -78,9 +98,6 @@ srun --kill-on-bad-exit=1 --mpi=none --cpu-bind=none --wait=0 --overcommit \
 	glm47-runner run 2>&3 3>&- &
 step=$!
 exec 3>&-
-
-# Before the time limit and on scancel the batch shell gets TERM; the runners drain and the exit code is kept.
-trap 'scancel --signal=TERM "$SLURM_JOB_ID.0" 2>/dev/null' TERM
 
 running() { kill -0 "$step" 2>/dev/null; }
 

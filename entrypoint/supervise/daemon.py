@@ -21,6 +21,7 @@ from entrypoint.supervise.children import LEAVING_POLL, Children
 from entrypoint.supervise.discovery.file_store import Keeper
 from entrypoint.supervise.discovery.lists import Lists
 from entrypoint.supervise.executor import Executor
+from entrypoint.supervise.lifecycle import stop_steps
 from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.looks import Finding
@@ -85,8 +86,11 @@ class Daemon:
         self.fate: SharedFate | None = None
         if plan.job is not None:
             from entrypoint.supervise.peers.shared_fate import SharedFate
+            from entrypoint.supervise.status import job_files
 
-            self.fate = SharedFate(plan.job, self.director, self.post, plan.status_token)
+            self.fate = SharedFate(
+                plan.job, self.director, self.post, plan.status_token, lambda: job_files.stop_budget(plan)
+            )
         self.watcher = Watcher(plan, self.director, self.output, self.prober.nudge)
         self._carry_out = Executor(
             director=self.director,
@@ -256,7 +260,9 @@ class Daemon:
         if self.director.stopping is not None:
             if signum == signal.SIGINT:
                 return [Say("asked again to stop: everything is killed"), *self.director.kill_all(now)]
-            return []
+            # Slurm's own end after the batch script's: it kills after KillWait, whatever there was before.
+            stop_steps.shorten(self.director.procs, self.director.stopping, now)
+            return self.director.tick(now)
         reason = f"asked to stop by {name}"
         if self.fate is not None:
             return self.fate.asked_to_stop(reason, now)

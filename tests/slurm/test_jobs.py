@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -145,6 +146,40 @@ def test_scancel_drains_a_request_in_flight(submit: Submitter, six_nodes: Cluste
     assert job.wait_over() == "CANCELLED", job.everything()
     for out in sorted(job.logs.glob("*.out")):
         assert out.read_text().strip().endswith("asked to stop by SIGTERM"), out.read_text()
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["to its end", "scancel meanwhile"])
+def test_a_job_signalled_before_its_end_drains_for_longer(
+    submit: Submitter, six_nodes: Cluster, again: bool
+) -> None:
+    """A request that takes three times GLM47_STOP_TIMEOUT, unless there is a scancel."""
+    job = submit("single_node.sbatch", GLM47_STOP_TIMEOUT="6")
+    url = job.wait_ready()
+    answers: list[dict[str, Any]] = []
+
+    def question() -> None:
+        with contextlib.suppress(OSError):
+            answers.append(chat(six_nodes, url, tokens=1800))
+
+    asking = threading.Thread(target=question)
+    asking.start()
+    wait_for(lambda: in_flight(six_nodes, url), 10, "the request is under way", 0.02)
+    began = time.monotonic()
+    job.cancel("--signal=TERM", "--batch")
+    wait_for(lambda: "the job leaves 120 s for the stop" in job.everything(), 20, "the runner has heard")
+    if again:
+        job.cancel()
+    state = job.wait_over(90)
+    took = time.monotonic() - began
+    asking.join(10)
+    print(f"over after {took:.1f} s")
+    # The second one cuts the request off: its frontend may then have to be killed (137), and that is said.
+    assert "asked to stop" in last_line(job) and "lost" not in last_line(job), job.everything()
+    assert again or "ended with 0: " in last_line(job), job.everything()
+    assert state == ("CANCELLED" if again else "COMPLETED")
+    assert (took < 15) is again
+    tokens = [answer["usage"]["completion_tokens"] for answer in answers]
+    assert again or tokens == [1800], job.everything()
 
 
 def in_flight(cluster: Cluster, url: str) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -23,11 +24,18 @@ echo "ROLE=$ROLE SLURM_EXPORT_ENV=${SLURM_EXPORT_ENV-unset}" >"${out/\\%N/n1}"
 [ -z "$STATUS" ] || printf %s "$STATUS" >"${out%/*}/status.json"
 [ -z "$FAILURE" ] || printf %s "$FAILURE" >"${out%/*}/failure"
 [ -z "$SRUN_SAYS" ] || echo "$SRUN_SAYS" >&2
+[ -z "$SIGNALLED" ] || { kill -TERM $PPID; until [ -e "$SIGNALLED" ]; do sleep 0.05; done; }
 exit "${SRUN_CODE:-0}"
+"""
+SCANCEL = """#!/bin/bash
+# Double of scancel, for tests only: leaves what the runners could read when it was called.
+cat "$SLURM_SUBMIT_DIR"/logs/7_*/stop_seconds >"$SIGNALLED.new" 2>/dev/null || echo none >"$SIGNALLED.new"
+mv "$SIGNALLED.new" "$SIGNALLED"
 """
 SCONTROL = """#!/bin/bash
 # Double of scontrol, for tests only: every task of an array, as the real one shows it.
 [ "$1" = show ] || exit 0
+[ -z "$STATE" ] || printf '   JobState=%s Reason=None\\n   EndTime=%s Deadline=N/A\\n' "$STATE" "$END"
 printf 'JobId=7 ArrayJobId=7\\n   Command=%s\\nJobId=8 ArrayJobId=7\\n   Command=%s\\n' "$COMMAND" "$COMMAND"
 """
 
@@ -38,7 +46,7 @@ def run(tmp_path: Path, *, folder: str = "sbatch", words: str = "", **env: str) 
     shutil.copytree(ROOT / "sbatch", scripts, ignore=shutil.ignore_patterns("site.env"))
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("scancel", "#!/bin/sh\n")):
+    for name, text in (("srun", SRUN), ("scontrol", SCONTROL), ("scancel", SCANCEL)):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     (tmp_path / "image.sqsh").touch()
@@ -96,6 +104,36 @@ def test_where_no_runner_spoke_the_last_line_has_what_was_said_first(name: str, 
     code, lines = run(tmp_path, SRUN_CODE="1", **env)
     assert code == 1
     assert lines[-1].partition("ended with 1: ")[2].startswith(words), lines
+
+
+@pytest.mark.parametrize(
+    ("state", "left", "asked", "seconds"),
+    [
+        ("RUNNING", 120, "", range(110, 116)),
+        ("RUNNING", 600, "", range(120, 121)),
+        ("RUNNING", 600, "600", range(590, 596)),
+        ("RUNNING", None, "", range(120, 121)),
+        ("COMPLETING", 120, "", None),
+        ("CANCELLED", 7200, "", None),
+        ("TIMEOUT", 0, "", None),
+    ],
+)
+def test_before_its_end_a_job_leaves_its_runners_the_time(
+    state: str, left: int | None, asked: str, seconds: range | None, tmp_path: Path
+) -> None:
+    """It is there to be read before they are asked to stop; on scancel there is only KillWait."""
+    end = (
+        "Unknown" if left is None else time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(time.time() + left))
+    )
+    told = tmp_path / "told"
+    env = {"SITE_DRAIN_SECONDS": asked} if asked else {}
+    code, lines = run(tmp_path, STATE=state, END=end, SIGNALLED=str(told), **env)
+    assert code == 0, lines
+    if seconds is None:
+        assert told.read_text() == "none\n"
+    else:
+        assert int(told.read_text()) in seconds
+        assert any(f"asked to stop: the runners have {told.read_text().strip()} s" in line for line in lines)
 
 
 STATUS = """{

@@ -233,9 +233,9 @@ class Director:
             return []
         return [stop_steps.signal_to_stop(proc, self.stopping, now), *self.tick(now)]
 
-    def stop(self, reason: str, now: float) -> list[Action]:
-        """Asked to stop (a signal, a control command)."""
-        return self._end(Verdict(ExitCode.OK, reason), now)
+    def stop(self, reason: str, now: float, budget: float | None = None) -> list[Action]:
+        """Asked to stop (a signal, a control command). `budget`: seconds, if more than planned."""
+        return self._end(Verdict(ExitCode.OK, reason), now, budget)
 
     def fail(self, code: int, reason: str, now: float, budget: float | None = None) -> list[Action]:
         """Something outside the processes makes going on pointless (a lost peer, a fault of ours).

@@ -51,6 +51,14 @@ def turn(
     return actions, verdict
 
 
+def shorten(procs: Mapping[str, Proc], stopping: StopPlan, now: float) -> None:
+    """The longer time that a stop had is over at `now`: whoever drains has what the plan gives it."""
+    stopping.shorten(now)
+    for name, proc in procs.items():
+        if proc.state is State.DRAINING and proc.drain_until is not None:
+            proc.drain_until = min(proc.drain_until, stopping.drain_until(name, now))
+
+
 def _let_finish(proc: Proc, stopping: StopPlan, now: float) -> list[Action]:
     name = proc.spec.name
     proc.enter(State.DRAINING)

@@ -23,7 +23,7 @@ class StopPlan:
     plan: Plan
     now: float
     budget: float | None = None
-    """Seconds for all of it; None: the plan's."""
+    """Seconds for all of it; None: the plan's. What is more than the plan's is for whoever still answers."""
     watch: PeerWatch | None = None
     """Runners on other nodes, some of whose processes must end first; None: nothing is waited for there."""
     before: dict[str, set[str]] = field(init=False)
@@ -58,20 +58,25 @@ class StopPlan:
         """Everything that must stop before `name` is gone, here and on other nodes."""
         return not (self.before[name] & alive) and not (self.watch is not None and self.watch.awaited(name))
 
+    @property
+    def more(self) -> float:
+        """Seconds that there are beyond the plan's."""
+        return max(0.0, (self.budget or 0.0) - self.plan.stop_timeout)
+
     def hold_end(self) -> float | None:
         """Until when processes on other nodes are waited for; None when none is."""
         if self.watch is None or not any(self.watch.awaited(name) for name in self.before):
             return None
-        return self.now + self.watch.job.stop_hold
+        return self.now + self.watch.job.stop_hold + self.more
 
     def turn(self, now: float) -> None:
         """Wait for other nodes no longer than the plan says."""
-        if self.watch is not None and now >= self.now + self.watch.job.stop_hold:
+        if self.watch is not None and now >= self.now + self.watch.job.stop_hold + self.more:
             self.watch = None
 
     def kill_at(self, name: str, now: float) -> float:
         """When `name`, asked to stop at `now`, is killed."""
-        return min(now + self.plan.process(name).grace, self.latest_kill(name))
+        return min(now + self.plan.process(name).grace + self.more, self.latest_kill(name))
 
     def latest_kill(self, name: str) -> float:
         """When it is killed at the latest, so that those after it have what is kept for them."""
@@ -81,7 +86,13 @@ class StopPlan:
         """When the stop signal is sent to `name` although it still answers requests, or its leader lives."""
         process = self.plan.process(name)
         longest = process.drain.timeout if process.drain is not None else process.leader_hold or 0.0
-        return max(now, min(now + longest, self.now + self.shares.latest_signal(name)))
+        return max(now, min(now + longest + self.more, self.now + self.shares.latest_signal(name)))
+
+    def shorten(self, now: float) -> None:
+        """Only the plan's budget is left, from `now` on."""
+        if self.more and not self.hurried and now + self.plan.stop_timeout < self.now + (self.budget or 0.0):
+            self.now, self.budget = now, None
+            self.__post_init__()
 
     def hurry(self, now: float) -> None:
         """No more waiting: everything is due now."""

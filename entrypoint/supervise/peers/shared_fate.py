@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan.types import JobPlan
-from entrypoint.supervise.lifecycle.actions import Action
+from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.peer_watch import Answer, PeerWatch
 from entrypoint.supervise.lifecycle.verdicts import Verdict
@@ -27,8 +27,17 @@ Post = Callable[[Callable[[float], Iterable[Action]]], None]
 class SharedFate:
     """Events of the peers in, the director's actions out. All but `post` belong to the supervisor's loop."""
 
-    def __init__(self, job: JobPlan, director: Director, post: Post, token: str | None = None) -> None:
-        """`token`: what the peers' health endpoints ask for."""
+    def __init__(
+        self,
+        job: JobPlan,
+        director: Director,
+        post: Post,
+        token: str | None = None,
+        budget: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """`token`: what the peers' health endpoints ask for. `budget`: seconds that the job leaves for a
+        stop, where that is more than the plan's; asked in a thread of its own."""
+        self._budget = budget
         self._watch = director.watch = PeerWatch(job, director.started_at)
         self._job, self._director, self._post = job, director, post
         self._poller = Poller(job.peers, lambda answer: post(lambda now: self._answered(answer, now)), token)
@@ -59,9 +68,12 @@ class SharedFate:
         if self._looking:
             return self._director.stop(reason, now)
         self._looking = True
-        self._poller.last_look(
-            lambda answers, last: self._post(lambda now: self._looked(answers, last, reason, now))
-        )
+
+        def looked(answers: list[Answer], last: bool) -> None:
+            budget = self._budget()
+            self._post(lambda now: self._looked(answers, last, reason, budget, now))
+
+        self._poller.last_look(looked)
         return []
 
     def linger(self) -> None:
@@ -89,13 +101,18 @@ class SharedFate:
             return self._director.tick(now)
         return self._fail(verdict, now)
 
-    def _looked(self, answers: list[Answer], last: bool, reason: str, now: float) -> list[Action]:
+    def _looked(
+        self, answers: list[Answer], last: bool, reason: str, budget: float | None, now: float
+    ) -> list[Action]:
         if self._director.stopping is not None:
             return []
         verdict = self._watch.gone_when_asked_to_stop(answers)
         if verdict is not None:
             return self._fail(verdict, now)
-        return self._director.stop(reason, now) if last else []
+        if not last:
+            return []
+        longer = [] if budget is None else [Say(f"the job leaves {budget:g} s for the stop")]
+        return [*longer, *self._director.stop(reason, now, budget)]
 
     def _fail(self, verdict: Verdict, now: float) -> list[Action]:
         return self._director.fail(verdict.code, verdict.reason, now, budget=PEER_LOST_BUDGET)

@@ -34,6 +34,8 @@ PATIENCE = 2.0
 """Seconds that their answers may take."""
 THREADS = 16
 """Nodes asked at once."""
+LONGEST_STOP = 86400.0
+"""Seconds; what says more is no budget."""
 NODE = (
     "state",
     "ready",
@@ -167,6 +169,21 @@ def job_code(code: int, nnodes: int) -> int:
     its peers; other codes say more than that.
     """
     return ExitCode.PEER_LOST if nnodes > 1 and code > 128 else code
+
+
+def stop_budget(plan: Plan) -> float | None:
+    """Seconds that the batch script, signalled before the job's end, leaves for a stop; None: it says none.
+
+    It writes them before it asks the runners to stop. Never asked before: what a shared file system does not
+    have, it may remember for a while.
+    """
+    if plan.log_dir is None:
+        return None
+    try:
+        found = float(Path(plan.log_dir, "stop_seconds").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if plan.stop_timeout < found < LONGEST_STOP else None
 
 
 def record_failure(directory: str, code: int, reason: str) -> None:
