@@ -50,12 +50,20 @@ class Fact:
 
 # -- SGLang
 
-MIXES_EXPERT_SCALES = Fact(
+CUTEDSL_NEEDS_DEEPEP = Fact(
     "sglang",
-    "expert parallelism with NVFP4 and the default MoE runners mixes global and local expert scales",
+    "flashinfer_cutedsl computes a rank's own experts behind DeepEP only (--moe-a2a-backend deepep)",
     None,
-    "0.5.7",
-    "told: `The size of tensor a (160) must match …` on 0.5.6.post2; no newer release was tried",
+    "0.5.11",
+    "wheel",
+)
+FORCES_LOW_LATENCY = Fact(
+    "sglang",
+    "with flashinfer_cutedsl DeepEP's mode auto becomes low_latency: there is no kernel for the other one, "
+    "which auto takes for prefill",
+    "0.5.17",
+    None,
+    "wheel",
 )
 NAMES_ROUTING = Fact(
     "sglang",

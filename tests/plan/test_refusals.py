@@ -65,6 +65,11 @@ REFUSED: dict[str, tuple[Container, str]] = {
         "cannot use GLM47_EP: 4: sglang 0.5.6.post2 mixes global and local expert scales with the MoE runner "
         "triton: use 1, or GLM47_MOE_RUNNER=flashinfer_cutlass with EP equal to TP",
     ),
+    "the same on a newer release": (
+        Container({**DECODE, "ep": 4, "extra_args": "--moe-runner-backend cutlass"}, facts=NEWER),
+        "cannot use GLM47_EP: 4: sglang 0.5.14 mixes global and local expert scales with the MoE runner "
+        "cutlass: use 1, or GLM47_MOE_RUNNER=flashinfer_cutlass with EP equal to TP",
+    ),
     "the original's EP row: 8 nodes, EP 4": (
         Container({**DECODE, "nnodes": 8, "leader_address": "n", "ep": 4}),
         "cannot use GLM47_EP: 4: flashinfer_cutlass takes EP 1 or EP equal to TP only: use 1 or 32",

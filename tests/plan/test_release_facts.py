@@ -91,6 +91,12 @@ READ: dict[str, Callable[[str], bool]] = {
     "TAKES_ROUND_ROBIN": lambda v: "prefill_round_robin_balance: bool" in sglang(v, "server_args.py"),
     "ROUNDS_TRTLLM_WIDTH": rounds,
     "RANKS_OVER_IPV6": lambda v: "class NetworkAddress" in sglang(v, "utils/"),
+    "CUTEDSL_NEEDS_DEEPEP": lambda v: (
+        "is_flashinfer_cutedsl_v1_path" not in sglang(v, "layers/quantization/modelopt_quant.py")
+    ),
+    "FORCES_LOW_LATENCY": lambda v: (
+        "Forcing --deepep-mode low_latency" in sglang(v, "server_args.py") + sglang(v, "arg_groups/")
+    ),
     "ROUTES_IN_FP32": lambda v: "F.linear(hidden_states.to(torch.float" in sglang(v, "models/glm4_moe.py"),
     "READS_AHEAD": lambda v: "weight_loader_prefetch_checkpoints" in sglang(v, "model_loader/loader.py"),
     "PICKS_FP4_GEMM": lambda v: "fp4_gemm_runner_backend" in sglang(v, "server_args.py") + sglang(v, "arg_"),

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from entrypoint.errors import ConfigError, SpareTaskError
 from entrypoint.node import slurm
+from entrypoint.node.facts import Facts
 from entrypoint.node.job_ports import SLOTS
 from entrypoint.plan.types import Plan
 from entrypoint.settings.schema import Settings
-from tests.plan.deployments import FOUR, NEWER, SHARED, Container, build, node
+from tests.plan.deployments import FOUR, NEWER, PINNED, SHARED, Container, build, node
 
 PORTS = st.sampled_from([8000, 8081, 9480, 9490, 20000, 30001])
 
@@ -234,3 +235,20 @@ def test_job_ports_of_slots_never_meet(job: int, one: int, other: int) -> None:
 
     assert all(10000 <= port < 32768 for port in ports(one))
     assert one == other or not ports(one) & ports(other)
+
+
+@pytest.mark.parametrize(("facts", "fits"), [(PINNED, False), (NEWER, True)])
+def test_decode_of_dp_and_ep_16_on_four_nodes(facts: Facts, fits: bool) -> None:
+    """sbatch/README.md has these settings."""
+    words = "--moe-runner-backend flashinfer_cutedsl --moe-a2a-backend deepep --deepep-mode low_latency"
+    layout = {
+        "prefill_workers": 4, "decode_workers": 1, "decode_nodes": 4, "dp": 16, "decode_extra_args": words,
+    }  # fmt: skip
+    for index in range(8):
+        container = Container(layout, node(index, "n[1-8]"), facts=facts)
+        if fits:
+            build(container)
+            continue
+        with pytest.raises(ConfigError) as error:
+            build(container)
+        assert all("cannot pair prefill and decode workers" in line for line in error.value.problems)

@@ -6,6 +6,19 @@ from entrypoint.plan.releases import NAMES_ROUTING, PINS_RIGHT_FLASHINFER, ROUTE
 
 TRTLLM = "flashinfer_trtllm"
 CUTLASS = "flashinfer_cutlass"
+CUTEDSL = "flashinfer_cutedsl"
+MIXING = ("cutlass", "triton")
+"""With expert parallelism they multiply input scales of all experts with the weight scales of a rank's own
+(`The size of tensor a (160) must match …`). flashinfer_cutlass and flashinfer_trtllm take one scale for all,
+flashinfer_cutedsl cuts out the rank's: `process_weights_after_loading` of modelopt_quant.py, the same in
+0.5.6.post2, 0.5.7, 0.5.10, 0.5.14, 0.5.17, 0.5.20 and 0.5.23."""
+DISPATCHERS = ("deepep", "mooncake")
+"""Values of --moe-a2a-backend with which SGLang sets EP to TP, whatever is asked for (server_args.py)."""
+
+
+def mixes_scales(runner: str, sglang: str | None) -> bool:
+    """Whether expert parallelism with NVFP4 cannot work with `runner`; `auto` is SGLang's own choice."""
+    return runner in MIXING or (runner == "auto" and NAMES_ROUTING.holds(sglang) is False)
 
 
 def trtllm_fault(sglang: str | None, flashinfer: str | None) -> str | None:

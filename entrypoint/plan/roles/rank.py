@@ -10,6 +10,7 @@ from entrypoint.plan import arguments
 from entrypoint.plan.context import Context
 from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, problem, problems
 from entrypoint.plan.endpoint import ANY, Endpoint
+from entrypoint.plan.engine import moe_runner
 from entrypoint.plan.engine.parallelism import Split
 from entrypoint.plan.roles import bootstrap, endpoints, mocker, parsers, reserved, sglang
 from entrypoint.plan.roles.bootstrap import Address
@@ -92,10 +93,12 @@ def resolve_rank(
     port, setting, about_system = endpoints.system(s, ctx.native, index)
     tp, tp_setting = sglang.tp_of(ctx, role)
     dp, ep = sglang.dp_of(ctx, role), sglang.ep_of(ctx, role)
+    tp = max(1, numbers.get("--tp-size", tp))
+    dispatched = options.value("--moe-a2a-backend") in moe_runner.DISPATCHERS
     split = Split(
-        tp=max(1, numbers.get("--tp-size", tp)),
+        tp=tp,
         dp=max(1, numbers.get("--dp-size", dp)),
-        ep=max(1, numbers.get("--ep-size", ep)),
+        ep=tp if dispatched else max(1, numbers.get("--ep-size", ep)),
         pp=max(1, numbers.get("--pp-size", 1)),
         nnodes=max(1, nnodes),
         gpus_per_node=s.gpus_per_node,
@@ -113,7 +116,7 @@ def resolve_rank(
         settings={
             "tp": label(options, "--tp-size", tp_setting),
             "dp": label(options, "--dp-size", "GLM47_DP"),
-            "ep": label(options, "--ep-size", "GLM47_EP"),
+            "ep": label(options, "--moe-a2a-backend" if dispatched else "--ep-size", "GLM47_EP"),
             "nnodes": label(options, "--nnodes", place.name("nnodes")),
             "node_rank": label(options, "--node-rank", place.name("node_rank")),
         },

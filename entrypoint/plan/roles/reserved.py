@@ -67,6 +67,7 @@ FOLLOWED = (
     "--dist-init-addr", "--enable-dp-attention", "--disaggregation-bootstrap-port", "--tool-call-parser",
     "--dyn-tool-call-parser", "--dyn-reasoning-parser", "--prefill-round-robin-balance", "--http-host",
     "--http-port", "--tls-cert-path", "--router-mode", "--router-kv-events", "--kv-events",
+    "--moe-a2a-backend", "--deepep-mode",
 )  # fmt: skip
 """What the runner reads off a command line, beside what it plans itself."""
 SPLITS_CACHES = ("--dcp-size", "--attn-cp-size", "--enable-prefill-cp", "--enable-kv-cache-sharding")

@@ -12,8 +12,9 @@ from entrypoint.plan.diagnostics import Diagnostic, note, problem, warning
 from entrypoint.plan.engine import moe_runner, parallelism
 from entrypoint.plan.releases import (
     ASSERTS_W2_SCALES,
+    CUTEDSL_NEEDS_DEEPEP,
+    FORCES_LOW_LATENCY,
     FP8_TO_FP4,
-    MIXES_EXPERT_SCALES,
     PINNED,
     TAKES_ROUND_ROBIN,
 )
@@ -148,27 +149,49 @@ def _runner(ctx: Context, rank: Rank, nvfp4: bool) -> Iterator[Diagnostic]:
         if fault is not None:
             yield problem(f"cannot use {label}: {runner}: {fault}: use {moe_runner.CUTLASS} or auto")
     if split.ep > 1 and nvfp4 and split.tp % split.ep == 0:
-        yield from _experts(ctx, rank.settings["ep"], runner, split)
+        yield from _experts(ctx, rank, runner, label)
 
 
-def _experts(ctx: Context, label: str, runner: str, split: parallelism.Split) -> Iterator[Diagnostic]:
+def _experts(ctx: Context, rank: Rank, runner: str, runner_label: str) -> Iterator[Diagnostic]:
+    """Whether the MoE runner computes a rank's own experts rightly; EP is over 1."""
+    split, label, given = rank.split, rank.settings["ep"], rank.options
     version = ctx.facts.engine.sglang or PINNED["sglang"]
-    if runner == moe_runner.CUTLASS and split.ep != split.tp:
-        yield problem(
-            f"cannot use {label}: {split.ep}: {runner} takes EP 1 or EP equal to TP only: use 1 or {split.tp}"
-        )
-    elif MIXES_EXPERT_SCALES.holds(version) is False:
-        return
-    elif runner not in (moe_runner.CUTLASS, moe_runner.TRTLLM):
+    behind_deepep = given.value("--moe-a2a-backend") == "deepep"
+    only_tp = runner in (moe_runner.CUTLASS, moe_runner.CUTEDSL)
+    if moe_runner.mixes_scales(runner, version):
         yield problem(
             f"cannot use {label}: {split.ep}: sglang {version} mixes global and local "
             f"expert scales with the MoE runner {runner}: use 1, or GLM47_MOE_RUNNER={moe_runner.CUTLASS} "
             "with EP equal to TP"
         )
-    else:
+    elif only_tp and split.ep != split.tp:
+        yield problem(
+            f"cannot use {label}: {split.ep}: {runner} takes EP 1 or EP equal to TP only: use 1 or {split.tp}"
+        )
+    elif runner == moe_runner.CUTEDSL and not behind_deepep and CUTEDSL_NEEDS_DEEPEP.holds(version):
+        yield problem(
+            f"cannot use {runner_label}: {runner}: sglang before {CUTEDSL_NEEDS_DEEPEP.until} has it for EP "
+            f"behind DeepEP only: add --moe-a2a-backend deepep, or use {moe_runner.CUTLASS}"
+        )
+    elif runner == moe_runner.CUTEDSL and behind_deepep and (why := _deepep_mode(rank, version)) is not None:
+        yield problem(why)
+    elif runner in (moe_runner.CUTLASS, moe_runner.TRTLLM, moe_runner.CUTEDSL):
         yield warning(
             f"EP {split.ep} with {runner} was read in sglang {version}, not run: try it before you rely on it"
         )
+
+
+def _deepep_mode(rank: Rank, version: str) -> str | None:
+    """Why DeepEP's mode ends a worker whose experts flashinfer_cutedsl computes; None: it does not."""
+    mode = rank.options.value("--deepep-mode") or "auto"
+    label = rank.label("--deepep-mode", rank.label("--moe-a2a-backend", "--moe-a2a-backend"))
+    prefills = rank.role != "decode" and FORCES_LOW_LATENCY.holds(version) is False
+    if mode == "normal" or (mode == "auto" and prefills):
+        return (
+            f"cannot use {label}: {'deepep' if mode == 'auto' else mode}: {moe_runner.CUTEDSL} has no kernel "
+            "for DeepEP's normal mode, which prefill takes: add --deepep-mode low_latency"
+        )
+    return None
 
 
 def _padding(ctx: Context, rank: Rank) -> Iterator[Diagnostic]:
