@@ -147,6 +147,21 @@ ROUTES_GLM = Fact(
     "told: FlashInfer 2313 and 2485; the kernel's source is read in tests/patches/test_numbers.py",
 )
 
+WRITES_KERNELS = Fact(
+    "flashinfer",
+    "flashinfer_cutlass writes its kernels' sources into the package (prepare/flashinfer/kernel_sources)",
+    None,
+    "0.6.3",
+    "wheel",
+)
+LOCKS_CUBINS = Fact(
+    "flashinfer",
+    "flashinfer_trtllm makes a lock and a link among the cubins (prepare/flashinfer/cubins)",
+    "0.6.7.post1",
+    None,
+    "wheel",
+)
+
 # -- Dynamo
 
 ANNOUNCES_IPV6 = Fact("dynamo", "a bootstrap server on IPv6 is announced in brackets", "0.9.0", None, "wheel")
@@ -157,6 +172,20 @@ NEEDS_BOS = Fact(
     None,
     "0.9.1",
     "ran: 0.8.1 does, 0.9.1 does not; 0.9.0 was not run",
+)
+TEMPLATE_KWARGS = Fact(
+    "dynamo",
+    "requests turn thinking off with chat_template_kwargs; before with chat_template_args",
+    "0.9.0",
+    None,
+    "wheel",
+)
+HIDES_END = Fact(
+    "dynamo",
+    "the token that ends an answer, <|user|> or <|observation|>, is left out of its text",
+    "1.3.0",
+    None,
+    "ran: 1.3.1 does, 0.8.1 does not (tests/engine/test_thought_and_call.py); those between were not run",
 )
 MIGRATES_IN_WORKER = Fact(
     "dynamo", "--migration-limit is an option of workers; later the frontend's", None, "1.0.0", "wheel"
@@ -217,6 +246,7 @@ HEALTH_BY_ENDPOINT = Fact(
 
 GAINS: Mapping[str, Fact] = {
     "GLM's own tool and reasoning parsers": GLM_PARSERS,
+    "answers without the token that ends them": HIDES_END,
     "speculation with the model's draft layer (MTP)": LOADS_MTP,
     "an FP32 routing gate": ROUTES_IN_FP32,
     "weights read ahead": READS_AHEAD,

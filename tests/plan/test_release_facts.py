@@ -31,13 +31,14 @@ SGLANG = (
     "0.5.23",
 )
 DYNAMO = ("0.8.1", "0.9.0", "0.9.1", "1.0.0", "1.0.2", "1.1.0", "1.6.1")
+FLASHINFER = ("0.5.3", "0.6.2", "0.6.3", "0.6.7", "0.6.7.post1", "0.6.12")
 """Releases that are read: those on both sides of every end of a fact, and the newest."""
 
 
 @cache
 def text(package: str, version: str, path: str) -> str:
     """The files of a wheel below `path`, one after another."""
-    name = {"sglang": "sglang", "dynamo": "ai-dynamo"}[package]
+    name = {"sglang": "sglang", "dynamo": "ai-dynamo", "flashinfer": "flashinfer-python"}[package]
     with zipfile.ZipFile(wheel(f"{name}=={version}")) as archive:
         names = [n for n in archive.namelist() if n.startswith(path) and "/tests/" not in n]
         return "".join(archive.read(n).decode(errors="replace") for n in names if not n.endswith(".so"))
@@ -45,6 +46,10 @@ def text(package: str, version: str, path: str) -> str:
 
 def sglang(version: str, path: str) -> str:
     return text("sglang", version, f"sglang/srt/{path}")
+
+
+def flashinfer(version: str) -> str:
+    return text("flashinfer", version, "flashinfer/jit/")
 
 
 def frontend(version: str) -> str:
@@ -102,6 +107,9 @@ READ: dict[str, Callable[[str], bool]] = {
     "PICKS_FP4_GEMM": lambda v: "fp4_gemm_runner_backend" in sglang(v, "server_args.py") + sglang(v, "arg_"),
     "MIGRATES_IN_WORKER": lambda v: "--migration-limit" in text("dynamo", v, "dynamo/sglang/"),
     "FP8_TO_FP4": lambda v: '"modelopt_fp4": ["modelopt", "fp8"]' in sglang(v, "configs/model_config.py"),
+    "WRITES_KERNELS": lambda v: '/ f"nv_internal/tensorrt_llm/cutlass_instantiations/' in flashinfer(v),
+    "LOCKS_CUBINS": lambda v: "ensure_symlink" in flashinfer(v),
+    "TEMPLATE_KWARGS": lambda v: b"chat_template_kwargs" in parsers(v),
     "ANNOUNCES_IPV6": lambda v: "IPv6" in announcing(v),
     "STORE_KV": lambda v: "DYN_STORE_KV" in frontend(v) and "DYN_DISCOVERY_BACKEND" not in frontend(v),
     "KV_EVENTS": lambda v: '"DYN_KV_EVENTS"' in frontend(v) and "router-kv-events" not in frontend(v),
@@ -109,7 +117,7 @@ READ: dict[str, Callable[[str], bool]] = {
     "ALWAYS_DISAGGREGATES": lambda v: "--enforce-disagg" not in frontend(v),
 }
 """By fact: whether it holds for a release, by that release's own code."""
-FEWER = {"GLM_PARSERS": ("0.9.1", "1.0.0")}
+FEWER = {"GLM_PARSERS": ("0.9.1", "1.0.0"), "TEMPLATE_KWARGS": ("0.8.1", "0.9.0", "1.0.0")}
 """Releases that are read for a fact where each is 30 MB to download."""
 WHEEL = [name for name, fact in facts().items() if fact.evidence.startswith("wheel")]
 
@@ -126,7 +134,8 @@ def test_every_fact_says_how_it_is_known() -> None:
 @pytest.mark.parametrize("name", WHEEL)
 def test_the_releases_own_code_says_the_same(name: str) -> None:
     fact = facts()[name]
-    versions = FEWER.get(name, SGLANG if fact.package == "sglang" else DYNAMO)
+    all_of = {"sglang": SGLANG, "dynamo": DYNAMO, "flashinfer": FLASHINFER}
+    versions = FEWER.get(name, all_of[fact.package])
     for end in (fact.since, fact.until):
         assert end is None or end in versions, "read on both sides of it"
     assert [fact.holds(v) for v in versions] == [READ[name](v) for v in versions]
