@@ -25,6 +25,8 @@ class ModelFacts:
     """How it is quantized, in SGLang's words, `none` when it is not; None: not known."""
     needs_bos_fix: bool = False
     """Neither generation_config.json nor config.json has bos_token_id."""
+    own_code: bool = False
+    """It names classes in Python files of its own (auto_map), which nothing loads unless it is trusted."""
 
 
 @dataclass(frozen=True)

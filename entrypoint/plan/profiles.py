@@ -71,6 +71,7 @@ ORIGINAL = Profile(
         Value("--attention-backend", _all("flashinfer"), "the original deployment"),
         Value("--enable-symm-mem", _all(SWITCH), "the original deployment"),
         Value("--mem-fraction-static", _all("0.85"), "the original deployment"),
+        Value("--trust-remote-code", _all(SWITCH), "the original deployment"),
         Value(
             MNNVL,
             {"prefill": OFF, "decode": SWITCH, "aggregated": OFF},
@@ -97,6 +98,11 @@ BALANCED = Profile(
             "--enable-symm-mem",
             _all(OFF),
             "in no throughput recipe for GB200 that was read; it takes 4 GB of each GPU",
+        ),
+        Value(
+            "--trust-remote-code",
+            _all(OFF),
+            "GLM-4.7 brings no code (no auto_map); a checkpoint that does gets it all the same",
         ),
         Value(
             "--mem-fraction-static",

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
         None, gt=0, lt=1, description="SGLang's --mem-fraction-static; unset: the profile's"
     )
     symm_mem: bool | None = Field(None, description="SGLang's --enable-symm-mem; unset: the profile's")
-    trust_remote_code: bool = Field(True, description="SGLang's --trust-remote-code")
+    trust_remote_code: bool | None = Field(None, description="--trust-remote-code; unset: the profile's")
     transfer_backend: str = Field("nixl", description="SGLang's --disaggregation-transfer-backend")
     prefill_round_robin: bool = Field(True, description="On decode, SGLang's --prefill-round-robin-balance")
     dist_timeout: Seconds = Field(

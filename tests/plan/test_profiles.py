@@ -162,6 +162,20 @@ def test_switches_can_be_set_and_unset() -> None:
     assert "--attention-backend" not in given("decode", attention_backend="auto")
 
 
+@pytest.mark.parametrize(("profile", "own_code", "set_to", "trusted"), [
+    ("original", False, None, True), ("original", False, False, False), ("balanced", False, None, False),
+    ("balanced", True, None, True), ("balanced", True, False, False), ("balanced", False, True, True),
+])  # fmt: skip
+def test_code_of_the_checkpoint_is_trusted_where_it_has_any(
+    profile: str, own_code: bool, set_to: bool | None, trusted: bool
+) -> None:
+    facts = replace(NEWER, model=replace(NEWER.model, own_code=own_code))
+    settings = {"role": "decode", **HEAD, "profile": profile, "trust_remote_code": set_to}
+    assert (
+        "--trust-remote-code" in build(Container(settings, facts=facts)).process("decode").argv
+    ) is trusted
+
+
 def test_the_plan_shows_what_a_profile_gave() -> None:
     def by_profile(**settings: Any) -> str:
         (line,) = (line for line in text(plan("decode", **settings)).splitlines() if "by profile" in line)

@@ -14,6 +14,7 @@ from entrypoint.node.model import weights as model_weights
 
 CONFIG = "config.json"
 GENERATION_CONFIG = "generation_config.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
 QUANT_CONFIG = "hf_quant_config.json"
 ARCHITECTURE = "Glm4MoeForCausalLM"
 AGAIN = "fetch the model's files again"
@@ -58,8 +59,10 @@ def inspect(path: str, *, weights: bool = True) -> Inspection:
     if files.leads_nowhere(directory / CONFIG):
         return _failed(Inspection(path), problems)  # no model at all: what else is missing says nothing
     generation = _read_object(directory / GENERATION_CONFIG, problems, required=False)
+    tokenizer = _read_object(directory / TOKENIZER_CONFIG, [], required=False)
     facts = ModelFacts(
         config_read=config is not None,
+        own_code=any("auto_map" in (data or {}) for data in (config, tokenizer)),
         needs_bos_fix=not any(_has_bos(data) for data in (generation, config)),
     )
     numbers: dict[str, Any] = _numbers(directory, config or {}, problems)

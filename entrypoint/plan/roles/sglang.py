@@ -29,9 +29,10 @@ SETTINGS = {
     "--dyn-reasoning-parser": "GLM47_REASONING_PARSER",
 }
 """By planned option, its setting: those whose words only the installed release knows."""
+TRUST = "--trust-remote-code"
 PLACED = (
     "--attention-backend", "--mem-fraction-static", "--enable-symm-mem", "--dp-size", "--ep-size",
-    profiles.MNNVL,
+    profiles.MNNVL, TRUST,
 )  # fmt: skip
 """What a profile may give and what has a place of its own in `options`; the rest follows."""
 ENGINE_ROLES = {"prefill": "prefill", "decode": "decode"}
@@ -83,6 +84,7 @@ def _own(s: Settings) -> dict[str, str | bool | int | None]:
         "--enable-symm-mem": s.symm_mem,
         "--dp-size": s.dp,
         "--ep-size": s.ep,
+        TRUST: s.trust_remote_code,
     }
 
 
@@ -94,6 +96,8 @@ def _chosen(ctx: Context, role: str, *options: str) -> list[str | tuple[str, str
         value = own.get(option)
         if value is None:
             value = found.get(option)
+        if value is None and option == TRUST and ctx.facts.model.own_code:
+            value = profiles.SWITCH
         if value in (True, profiles.SWITCH):
             words.append(option)
         elif isinstance(value, str) and value != SGLANGS_CHOICE:
@@ -117,9 +121,7 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
         ("--moe-runner-backend", runner),
         *_chosen(ctx, role, "--mem-fraction-static"),
     ]
-    if s.trust_remote_code:
-        words.append("--trust-remote-code")
-    words += _chosen(ctx, role, "--enable-symm-mem")
+    words += _chosen(ctx, role, TRUST, "--enable-symm-mem")
     dp, ep = dp_of(ctx, role), ep_of(ctx, role)
     words += [("--tp-size", str(tp_of(ctx, role)[0])), ("--dp-size", str(dp)), ("--ep-size", str(ep))]
     if dp > 1:

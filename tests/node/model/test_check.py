@@ -54,6 +54,17 @@ def test_bos_token_id_counts_in_either_file_when_it_is_a_number(
     assert directory.read_facts(str(source)).needs_bos_fix is needs_fix
 
 
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json", None])
+def test_a_model_with_code_of_its_own_says_so(tmp_path: Path, file: str | None) -> None:
+    source = model_directory(tmp_path / "m")
+    if file is not None:
+        data = json.loads((source / file).read_text())
+        (source / file).write_text(
+            json.dumps(data | {"auto_map": {"AutoTokenizer": ["tokenization_x.X", None]}})
+        )
+    assert directory.read_facts(str(source)).own_code is (file is not None)
+
+
 BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "config missing": (lambda m: (m / "config.json").unlink(), "config.json is missing"),
     "config empty": (lambda m: (m / "config.json").write_text(""), "config.json is not valid JSON"),
