@@ -7,7 +7,6 @@ and what Dynamo's scripts for Slurm leave (`log.err`, `<node>_prefill_w0.err`).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from entrypoint.commands.diagnose.times import HEAD, stamp_of
 from entrypoint.errors import ConfigError
+from entrypoint.supervise.failures.data import json_object
 from entrypoint.supervise.output.lines import strip_escapes
 
 PROCESSES = ("etcd", "nats", "frontend", "nginx", "prefill", "decode", "aggregated", "runner")
@@ -128,7 +128,7 @@ def _take(path: Path, directory: Path, logs: Logs) -> None:
     if path.name == "failure":
         logs.failure = path.read_text(errors="replace").strip().partition("\n")[0] or None
     elif path.name in ("status.json", "plan.json"):
-        found = _object(path.read_text(errors="replace"))
+        found = json_object(path.read_text(errors="replace"))
         if path.name == "status.json":
             logs.status = found
         else:
@@ -137,14 +137,6 @@ def _take(path: Path, directory: Path, logs: Logs) -> None:
         _take_events(path, _place(path, directory)[0], logs)
     elif path.suffix in ENDINGS or path == directory:
         _take_log(path, directory, logs)
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _place(path: Path, directory: Path) -> tuple[str, str, str]:
@@ -161,7 +153,7 @@ def _place(path: Path, directory: Path) -> tuple[str, str, str]:
 
 def _take_events(path: Path, node: str, logs: Logs) -> None:
     for line in _text(path, 0)[0]:
-        record = _object(line)
+        record = json_object(line)
         stamp = stamp_of(str(record.get("ts", "")))
         if stamp is None:
             continue
@@ -233,7 +225,7 @@ def _engine(line: str) -> bool:
 
 def _split(line: str) -> tuple[str, str | None, str]:
     """Who wrote a line that several may have written, the time before it, and its text."""
-    if line.startswith('{"ts": "') and (record := _object(line)) and "process" in record:
+    if line.startswith('{"ts": "') and (record := json_object(line)) and "process" in record:
         return str(record["process"]), str(record["ts"]), str(record.get("line", ""))
     before = _STAMP_BEFORE.match(line)
     rest = line[before.end() :] if before is not None else line

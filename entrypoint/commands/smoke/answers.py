@@ -72,12 +72,7 @@ def streamed(body: str, chat: bool, max_tokens: int) -> Answer:
         if payload == "[DONE]":
             done = True
             continue
-        try:
-            data = json.loads(payload)
-        except ValueError:
-            raise Unexpected(f"an event is not JSON: {excerpt(payload)}") from None
-        if not isinstance(data, dict):
-            raise Unexpected(f"an event is not a JSON object: {excerpt(payload)}")
+        data = json_object(payload, "an event is not")
         _refuse_error(data)
         _expect(data, "object", "chat.completion.chunk" if chat else "text_completion")
         if data.get("usage") is not None:
@@ -132,6 +127,17 @@ def events(body: str) -> list[str]:
         elif name not in ("id", "retry"):
             raise Unexpected(f"not a server-sent event: {excerpt(line)}")
     return found
+
+
+def json_object(text: str, wrong: str) -> dict[str, Any]:
+    """The JSON object that `text` is. Raises Unexpected, with `wrong` before what it should be."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        raise Unexpected(f"{wrong} JSON: {excerpt(text)}") from None
+    if not isinstance(data, dict):
+        raise Unexpected(f"{wrong} a JSON object: {excerpt(text)}")
+    return data
 
 
 def excerpt(value: Any, length: int = 160) -> str:

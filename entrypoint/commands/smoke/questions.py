@@ -6,7 +6,6 @@ Five requests: the list of models, then a completion and a chat completion, each
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -213,13 +212,7 @@ class _Run:
 
     def _json(self, method: str, path: str, request: dict[str, Any] | None) -> dict[str, Any]:
         body = self._body(method, path, request, "application/json")
-        try:
-            data = json.loads(body)
-        except ValueError:
-            raise Unexpected(f"{path} did not answer with JSON: {smoke_answers.excerpt(body)}") from None
-        if not isinstance(data, dict):
-            raise Unexpected(f"{path} did not answer with a JSON object: {smoke_answers.excerpt(body)}")
-        return data
+        return smoke_answers.json_object(body, f"{path} did not answer with")
 
     def _body(self, method: str, path: str, request: dict[str, Any] | None, wanted: str) -> str:
         import httpx

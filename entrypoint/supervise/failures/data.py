@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from entrypoint.errors import ExitCode
 from entrypoint.plan.types import Data
@@ -64,7 +65,7 @@ def _last_words(lines: list[str]) -> tuple[str, str]:
     """What a server wrote as the reason of its end, and the stack that follows it; empty: nothing."""
     for number, line in enumerate(lines):
         if line.startswith("{"):
-            record = _record(line)
+            record = json_object(line)
             if record.get("level") in _FATAL_LEVELS:
                 error = f": {record['error']}" if record.get("error") else ""
                 return f"{record.get('msg', '')}{error}", str(record.get("stacktrace", ""))
@@ -74,9 +75,10 @@ def _last_words(lines: list[str]) -> tuple[str, str]:
     return "", ""
 
 
-def _record(line: str) -> dict[str, object]:
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that `text` is; empty: it is none."""
     try:
-        record = json.loads(line)
+        found = json.loads(text)
     except ValueError:
         return {}
-    return record if isinstance(record, dict) else {}
+    return found if isinstance(found, dict) else {}

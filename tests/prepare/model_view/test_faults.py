@@ -91,18 +91,23 @@ def _prepare_many(source: Path, view: Path, start: Any, count: int, results: Any
         results.put(error)
 
 
-def test_many_processes_at_once(source: Path, view: Path) -> None:
+def _changes(source: Path, view: Path, processes: int, count: int) -> list[Any]:
+    """How often each of so many processes changed the view that all make, each `count` times, at once."""
     context = multiprocessing.get_context("fork")
     start, results = context.Event(), context.Queue()
-    workers = [
-        context.Process(target=_prepare_many, args=(source, view, start, 40, results)) for _ in range(6)
-    ]
+    each = (source, view, start, count, results)
+    workers = [context.Process(target=_prepare_many, args=each) for _ in range(processes)]
     for worker in workers:
         worker.start()
     start.set()
     changed = [results.get(timeout=30) for _ in workers]
     for worker in workers:
         worker.join(10)
+    return changed
+
+
+def test_many_processes_at_once(source: Path, view: Path) -> None:
+    changed = _changes(source, view, 6, 40)
     assert all(isinstance(n, int) for n in changed), changed
     # Every process saw 40 alternating states, so somebody made each of them.
     assert sum(changed) >= 40
@@ -111,14 +116,4 @@ def test_many_processes_at_once(source: Path, view: Path) -> None:
 
 
 def test_one_start_of_many_containers_makes_one_view(source: Path, view: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    start, results = context.Event(), context.Queue()
-    workers = [
-        context.Process(target=_prepare_many, args=(source, view, start, 1, results)) for _ in range(8)
-    ]
-    for worker in workers:
-        worker.start()
-    start.set()
-    assert sorted(results.get(timeout=30) for _ in workers) == [0] * 7 + [1]
-    for worker in workers:
-        worker.join(10)
+    assert sorted(_changes(source, view, 8, 1)) == [0] * 7 + [1]
