@@ -159,7 +159,7 @@ def _section(profile: Profile) -> Iterator[str]:
     yield "|---|---|---|---|"
     for value in profile.values:
         fact = value.since or value.where
-        release = "" if fact is None else f"{TITLES[fact.package]} {fact.since}"
+        release = "" if fact is None else f"{TITLES[fact.package]} {fact.since or f'before {fact.until}'}"
         gpus = "" if value.gpus is None else f"{value.gpus} GPUs"
         only = ", ".join(filter(None, (release, gpus)))
         yield f"| {value.option} | {_shown(value)} | {only} | {value.source} |"

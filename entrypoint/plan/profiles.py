@@ -1,7 +1,7 @@
 """Profiles: values for what nobody set, each with its source and the release from which it holds. Pure.
 
-A value is for an option of SGLang (or for `MNNVL`), by role. A setting or argument of a person's own always
-wins. What is not known by a source is in no profile. docs/profiles.md is made of this table.
+A value is for an option or a variable of SGLang (or for `MNNVL`), by role. A setting or argument of a
+person's own always wins. What is not known by a source is in no profile. docs/profiles.md is made of this.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from entrypoint.node.versions import older
 from entrypoint.plan.releases import (
     COPIES_UNEQUAL,
     LOADS_MTP,
     PICKS_FP4_GEMM,
     PINNED,
     READS_AHEAD,
+    SPECULATES_V1,
     TITLES,
     Fact,
 )
@@ -26,6 +28,8 @@ SWITCH = ""
 """The option is given, and takes no value."""
 MNNVL = "multi-node NVLink"
 """No option: NCCL's and Mooncake's variables."""
+OPTION = "--"
+"""What an option begins with; what does not, and is not `MNNVL`, is a variable."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ BALANCED = Profile(
         Value(
             "--enable-symm-mem",
             _all(OFF),
-            "in no throughput recipe for GB200 that was read; it takes 4 GB of each GPU",
+            "in no recipe for GLM-5 on GB200 or GB300, only in srt-slurm's low-latency one for DeepSeek-R1; "
+            "it takes 4 GB of each GPU",
         ),
         Value(
             "--trust-remote-code",
@@ -112,12 +117,12 @@ BALANCED = Profile(
         Value(
             MNNVL,
             {"prefill": SWITCH, "decode": SWITCH, "aggregated": OFF},
-            "every GB200 recipe that was read sets it for both roles",
+            "all of srt-slurm's recipes for GB200 and GB300 that were read set it for both roles",
         ),
         _READ_AHEAD,
     ),
 )
-_MTP = "SGLang's cookbook for GLM-4.7 (EAGLE, 3 steps, top 1, 4 draft tokens)"
+_MTP = "SGLang's cookbook for GLM-4.7 (EAGLE, 3 steps, top 1, 4 draft tokens); GLM-5's recipes have 2, 1, 3"
 LATENCY = Profile(
     "latency",
     "balanced, and the model's own draft layer (MTP): fewer milliseconds a token while few requests run",
@@ -132,6 +137,12 @@ LATENCY = Profile(
             _all("unquant"),
             "this checkpoint's draft layer is BF16; unset, SGLang takes the model's NVFP4 (sglang 22823)",
             LOADS_MTP,
+        ),
+        Value(
+            "SGLANG_ENABLE_SPEC_V2",
+            _all("1"),
+            "the cookbook, with MTP; later releases do it unasked",
+            where=SPECULATES_V1,
         ),
     ),
 )
@@ -260,4 +271,6 @@ def _lacks(fact: Fact, installed: Mapping[str, str | None]) -> str | None:
     if fact.holds_here(installed.get(fact.package)):
         return None
     version = installed.get(fact.package) or PINNED[fact.package]
+    if fact.until is not None and not older(version, fact.until):
+        return f"{TITLES[fact.package]} {version} is newer: before {fact.until}, {fact.what}"
     return f"{TITLES[fact.package]} {version} is older than {fact.since}, from which {fact.what}"

@@ -107,6 +107,13 @@ LOADS_MTP = Fact(
 PICKS_FP4_GEMM = Fact(
     "sglang", "the kernels of FP4 matrices can be chosen (--fp4-gemm-backend)", "0.5.8", None, "wheel"
 )
+SPECULATES_V1 = Fact(
+    "sglang",
+    "speculation overlaps nothing unless SGLANG_ENABLE_SPEC_V2 is set",
+    None,
+    "0.5.11",
+    "wheel",
+)
 ROUTES_IN_FP32 = Fact("sglang", "GLM's routing gate is computed in FP32", "0.5.10", None, "wheel")
 READS_AHEAD = Fact(
     "sglang",

@@ -138,6 +138,20 @@ def test_what_a_release_does_not_know_is_left_out(sglang: str, ahead: bool, fp4:
     assert (READ_AHEAD in argv, "--fp4-gemm-backend" in argv) == (ahead, fp4)
 
 
+@pytest.mark.parametrize(("version", "native", "value"), [
+    ("0.5.9", {}, "1"), ("0.5.10.post1", {}, "1"), ("0.5.11", {}, None), ("0.5.14", {}, None),
+    ("0.5.9", {"SGLANG_ENABLE_SPEC_V2": "0"}, None),
+])  # fmt: skip
+def test_speculation_overlaps_where_it_must_be_asked_to(
+    version: str, native: dict[str, str], value: str | None
+) -> None:
+    facts = replace(PINNED, engine=replace(PINNED.engine, sglang=version))
+    settings = {"role": "decode", **HEAD, "profile": "latency"}
+    process = build(Container(settings, native=native, facts=facts)).process("decode")
+    assert process.env.get("SGLANG_ENABLE_SPEC_V2") == value
+    assert not any("SPEC_V2" in word for word in process.argv)
+
+
 @pytest.mark.parametrize(("nodes", "facts", "role", "wide"), [
     (4, MUCH_NEWER, "decode", True), (4, NEWER, "decode", False), (2, MUCH_NEWER, "decode", False),
     (4, MUCH_NEWER, "prefill", False),

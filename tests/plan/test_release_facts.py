@@ -104,6 +104,7 @@ READ: dict[str, Callable[[str], bool]] = {
     ),
     "ROUTES_IN_FP32": lambda v: "F.linear(hidden_states.to(torch.float" in sglang(v, "models/glm4_moe.py"),
     "READS_AHEAD": lambda v: "weight_loader_prefetch_checkpoints" in sglang(v, "model_loader/loader.py"),
+    "SPECULATES_V1": lambda v: "SGLANG_ENABLE_SPEC_V2 = EnvBool(False)" in sglang(v, "environ.py"),
     "PICKS_FP4_GEMM": lambda v: "fp4_gemm_runner_backend" in sglang(v, "server_args.py") + sglang(v, "arg_"),
     "MIGRATES_IN_WORKER": lambda v: "--migration-limit" in text("dynamo", v, "dynamo/sglang/"),
     "FP8_TO_FP4": lambda v: '"modelopt_fp4": ["modelopt", "fp8"]' in sglang(v, "configs/model_config.py"),

@@ -138,7 +138,11 @@ def engine(ctx: Context, role: str) -> dict[str, str]:
         ctx.add(env, "GLOO_SOCKET_IFNAME", s.interface)
     elif ctx.placement.gloo_interface is not None and "GLOO_SOCKET_IFNAME" not in ctx.native:
         ctx.add(env, "GLOO_SOCKET_IFNAME", ctx.placement.gloo_interface)
-    if s.mnnvl == "on" or (s.mnnvl == "auto" and sglang.given(ctx, role)[profiles.MNNVL] is not None):
+    found = sglang.given(ctx, role)
+    for name, chosen in found.items():
+        if not name.startswith(profiles.OPTION) and name != profiles.MNNVL and chosen is not None:
+            ctx.add(env, name, chosen)
+    if s.mnnvl == "on" or (s.mnnvl == "auto" and found[profiles.MNNVL] is not None):
         for name, value in MNNVL.items():
             ctx.add(env, name, value)
         ctx.add(env, "NCCL_TIMEOUT", f"{s.dist_timeout:.0f}")

@@ -151,7 +151,9 @@ def options(ctx: Context, role: str, base_gpu: int) -> arguments.Options:
         ]
         if ctx.has(OVERLAP_HANGS):
             words.append("--disable-overlap-schedule")
-    words += _chosen(ctx, role, *(o for o in given(ctx, role) if o not in PLACED))
+    words += _chosen(
+        ctx, role, *(o for o in given(ctx, role) if o.startswith(profiles.OPTION) and o not in PLACED)
+    )
     words += [
         ("--dist-timeout", f"{s.dist_timeout:.0f}"),
         ("--watchdog-timeout", f"{s.watchdog_timeout:.0f}"),
