@@ -36,3 +36,19 @@ def test_six_nodes_in_one_srun_and_the_broken_one_first(submit: Submitter, six_n
     assert not [text for text in others if "GLM47_PYTHON" not in text], others
     # Six namespaces of one machine have one clock.
     assert all(abs(node["clock"]) <= node["clock_error"] < 1.0 for node in found["nodes"] if node["clock"])
+
+
+def test_workers_that_share_a_node_are_looked_at_once(submit: Submitter, six_nodes: Cluster) -> None:
+    """As many tasks as the deployment has; the head's last line is its table's, spare tasks say theirs."""
+    layout = {
+        "ROLE": "auto", "GLM47_ENGINE": "mocker", "GLM47_PREFILL_WORKERS": "4",
+        "GLM47_PREFILL_WORKERS_PER_NODE": "2", "GLM47_MODEL_PATH": str(submit.model),
+    }  # fmt: skip
+    image = (f"--container-image={submit.image}", f"--container-env={','.join(layout)}",
+             f"--container-mounts={submit.model}:{submit.model}:ro")  # fmt: skip
+    command = ("srun", "--nodes=3", "--ntasks=6", "--ntasks-per-node=2", "--overcommit", "--mpi=none", *image)
+    one = "glm47-runner check --all --format=json || echo ended with $?"
+    shown = six_nodes.as_user(*command, "bash", "-c", one, env=layout)
+    found = json.loads(shown.partition("ended with ")[0])
+    assert len(found["nodes"]) == 3 and not found["exclude"], shown
+    assert [node["holds"] for node in found["nodes"]][:2] == ["prefill workers 0, 1", "prefill workers 2, 3"]

@@ -45,10 +45,12 @@ def test_ten_workers_on_six_nodes_answer_and_stop(submit: Submitter, six_nodes: 
     assert "nvl72d005_runner_w1.log" not in names
     spare = [p.read_text() for p in job.logs.glob("nvl72d005.*.out") if "nothing is left" in p.read_text()]
     assert len(spare) == 1 and len(list(job.logs.glob("*.out"))) == 12
-    # One page shows every worker by name.
-    host, _, port = url.removeprefix("http://").partition(":")
-    status = ask(six_nodes, f"http://{host}:{int(port) + 2}", "/status")
-    assert status["ready"] is True
+    # Every worker by name, where the whole deployment is shown.
+    nodes = json.loads((job.logs / "status.json").read_text())["nodes"]
+    assert {node["holds"] for node in nodes.values()} == {
+        *(f"prefill worker {i} rank 0" for i in range(8)), "decode worker 0 rank 0", "decode worker 1 rank 0",
+    }  # fmt: skip
+    assert {"nvl72d004", "nvl72d004/1", "nvl72d005"} <= set(nodes) and "nvl72d005/1" not in nodes
     job.cancel("--signal=TERM", "--batch")
     assert job.wait_over() == "COMPLETED", job.everything()
     assert last_line(job).endswith("ended with 0: asked to stop, and stopped in time")

@@ -126,3 +126,14 @@ def test_without_cliques_nothing_is_said_of_domains() -> None:
 def test_one_node_alone_is_left_out_for_its_own_fault() -> None:
     alone = lay_out(("n1",))
     assert job({"n1": {"findings": (problem("GPU 0", "cannot use GPU 0: x: y"),)}}, alone).exclude == ("n1",)
+
+
+def test_workers_that_share_a_node_are_one_row() -> None:
+    shared = lay_out(NAMES[:3], prefill_workers=4, prefill_workers_per_node=2, decode_nodes=1)
+    reports = [replace(SOUND, node=name) for name in NAMES[:3]]
+    found = together(reports, shared, 60.0)
+    assert [report.node for report in found.reports] == [*NAMES[:3]]
+    assert found.holds == {
+        "n1": "prefill workers 0, 1", "n2": "prefill workers 2, 3", "n3": "decode worker 0 rank 0",
+    }  # fmt: skip
+    assert found.domains == "n1,n2,n3"

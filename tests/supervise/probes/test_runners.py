@@ -142,3 +142,31 @@ def test_the_hosts_of_a_real_frontends_workers() -> None:
         "backend": ("127.0.0.1", ""),
         "prefill": ("[fd00::7]",),
     }
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "none_ready"),
+    [
+        (False, True, False),
+        (True, False, False),
+        (False, False, True),
+        (False, None, True),
+    ],
+)
+def test_a_further_worker_of_a_node_has_a_runner_at_another_port(
+    first: bool, second: bool | None, none_ready: bool
+) -> None:
+    """`second` None: nobody listens there, as on a node that has fewer workers."""
+    ports = free_port(), free_port()
+    further = {"prefill": (ports[1],)}
+    probe = FrontendProbe("", "glm-4.7", 1, 1, workers_port=ports[0], further_ports=further)
+    where = hosts_of({"instances": [instance("127.0.0.2", "prefill"), instance("127.0.0.3")]})
+    with ExitStack() as stack:
+        stack.enter_context(serving("127.0.0.2", ports[0], {"/status": status(("prefill", first))}))
+        stack.enter_context(serving("127.0.0.3", ports[0], {"/status": status(("decode", True))}))
+        if second is not None:
+            stack.enter_context(serving("127.0.0.2", ports[1], {"/status": status(("prefill", second))}))
+        with httpx.Client(trust_env=False) as client:
+            why = Runners(probe, lambda: client).none_ready(where)
+    assert (why is not None) is none_ready
+    assert why is None or why == f"none of its prefill workers is ready: 127.0.0.2: {WHY}"
