@@ -205,7 +205,7 @@ def test_a_runner_is_a_task_and_says_how_many_are_needed() -> None:
     )
     enough = {**few, "SLURM_STEP_TASKS_PER_NODE": "2(x4)"}
     assert build(Container(SHARED, enough, facts=NEWER)).unmet == ()
-    with pytest.raises(SpareTaskError, match=r"nvl72d003 has 1 of up to 2 workers on a node: "):
+    with pytest.raises(SpareTaskError, match=r"nothing to do: nvl72d003 has 1 of up to 2 workers: task 1"):
         build(Container(SHARED, node(2, FOUR, 1), facts=NEWER))
     assert "at most 2 workers on a node: use srun --ntasks-per-node=2" in refused(SHARED, slot=2)
 

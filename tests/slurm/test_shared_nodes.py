@@ -43,7 +43,7 @@ def test_ten_workers_on_six_nodes_answer_and_stop(submit: Submitter, six_nodes: 
     assert {f"nvl72d00{1 + i // 2}_prefill_w{i}.log" for i in range(8)} <= names
     assert {"nvl72d001_runner.log", "nvl72d001_runner_w1.log", "nvl72d005_decode_w0.log"} <= names
     assert "nvl72d005_runner_w1.log" not in names
-    spare = [p.read_text() for p in job.logs.glob("nvl72d005.*.out") if "nothing is left" in p.read_text()]
+    spare = [p.read_text() for p in job.logs.glob("nvl72d005.*.out") if "nothing to do: " in p.read_text()]
     assert len(spare) == 1 and len(list(job.logs.glob("*.out"))) == 12
     # Every worker by name, where the whole deployment is shown.
     nodes = json.loads((job.logs / "status.json").read_text())["nodes"]
