@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -102,6 +103,8 @@ def test_one_dies_and_the_other_says_which(tmp_path: Path, mocker: dict[str, str
         assert "lost aggregated worker 1 rank 0 on localhost/1: " in runners[0].lines[-1]
         failure = (tmp_path / "logs" / "failure").read_text()
         assert failure.startswith("137 aggregated worker 1 rank 0 on localhost/1: ")
+    told = subprocess.run([COMMAND, "diagnose", str(tmp_path / "logs")], capture_output=True, text=True)
+    assert told.stdout.startswith("first cause: localhost/1 aggregated: ended: killed by SIGKILL (137)")
 
 
 def test_a_task_too_many_leaves_with_0_and_one_too_few_is_refused(

@@ -8,7 +8,7 @@ and what Dynamo's scripts for Slurm leave (`log.err`, `<node>_prefill_w0.err`).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from entrypoint.supervise.output.lines import strip_escapes
 
 PROCESSES = ("etcd", "nats", "frontend", "nginx", "prefill", "decode", "aggregated", "runner")
 _STEM = re.compile(rf"(?:(?P<node>.+)_)?(?P<process>{'|'.join(PROCESSES)})(?:_(?P<worker>w?\d+))?")
+_TASK = re.compile(r"\.\d+$")
+"""What `srun` puts after a node's name where it has several tasks."""
 _SINGLE = re.compile(r"dynamo_single_\d+|sglang\w*|worker|engine")
 """One engine's output without a runner, by the names that people give it."""
 _PREFIX = re.compile(
@@ -83,6 +85,8 @@ class Logs:
     """Bytes of each file that earlier runs wrote, as far as runners have said."""
     earlier: set[tuple[str, int]] = field(default_factory=set)
     """Runs before the last one that files still have: file and line of their first."""
+    further: dict[tuple[str, str], str] = field(default_factory=dict)
+    """By node and worker, what a node's further workers call their place: `nvl72d001/1`."""
 
     def begin_again(self, node: str, path: str) -> None:
         """The runner on `node` begins in file `path`: what stands there before is of an earlier run."""
@@ -102,6 +106,7 @@ def read(directory: Path) -> Logs:
     files = [directory] if directory.is_file() else sorted(p for p in _files(directory))
     # Events first: they say where the run begins in each file. Then each process's own file, before the
     # outputs that hold all of them.
+    logs.further = _further(path.name.partition(".")[0] for path in files[:FILES])
     for path in sorted(files[:FILES], key=_turn):
         try:
             _take(path, directory, logs)
@@ -116,6 +121,19 @@ def read(directory: Path) -> Logs:
 
 def _turn(path: Path) -> tuple[bool, bool]:
     return not path.name.endswith(".events.jsonl"), _STEM.fullmatch(path.name.partition(".")[0]) is None
+
+
+def _further(stems: Iterable[str]) -> dict[tuple[str, str], str]:
+    """Only a node's further workers have their number in the name of their runner's log."""
+    numbers: dict[str, set[int]] = {}
+    for found in filter(None, map(_STEM.fullmatch, stems)):
+        if found["node"] and found["process"] == "runner" and (found["worker"] or "").startswith("w"):
+            numbers.setdefault(found["node"], set()).add(int(found["worker"][1:]))
+    return {
+        (node, f"w{worker}"): f"{node}/{slot}"
+        for node, workers in numbers.items()
+        for slot, worker in enumerate(sorted(workers), 1)
+    }
 
 
 def _files(directory: Path) -> Iterator[Path]:
@@ -134,18 +152,24 @@ def _take(path: Path, directory: Path, logs: Logs) -> None:
         else:
             logs.plan = found
     elif path.name.endswith(".events.jsonl"):
-        _take_events(path, _place(path, directory)[0], logs)
+        _take_events(path, _place(path, directory, logs)[0], logs)
     elif path.suffix in ENDINGS or path == directory:
         _take_log(path, directory, logs)
 
 
-def _place(path: Path, directory: Path) -> tuple[str, str, str]:
-    """Node, process and worker of a file, by its name; the process is empty where it holds several."""
+def _place(path: Path, directory: Path, logs: Logs) -> tuple[str, str, str]:
+    """Node, process and worker of a file, by its name; the process is empty where it holds several.
+
+    A node's further worker counts as a node.
+    """
     stem = path.name.partition(".events.jsonl")[0] if path.name.endswith(".jsonl") else path.stem
+    if path.suffix == ".out":
+        stem = _TASK.sub("", stem)
     found = _STEM.fullmatch(stem)
     above = path.parent.name if path.parent != directory and path != directory else ""
     if found is not None:
-        return found["node"] or above, found["process"], found["worker"] or ""
+        node, worker = found["node"] or above, found["worker"] or ""
+        return logs.further.get((found["node"], worker), node), found["process"], worker
     if _SINGLE.fullmatch(stem):
         return above, "aggregated", ""
     return above or ("" if stem in ("log", "output") or path == directory else stem), "", ""
@@ -186,7 +210,7 @@ def _lines(data: bytes) -> list[str]:
 
 
 def _take_log(path: Path, directory: Path, logs: Logs) -> None:
-    node, process, worker = _place(path, directory)
+    node, process, worker = _place(path, directory, logs)
     whole = bool(process)
     lines, first, cut = _text(path, logs.begins.get(str(path), 0))
     known = {key[:2] for key in logs.streams} if not whole else set()

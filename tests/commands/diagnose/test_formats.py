@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from entrypoint.commands.cli import cli
-from entrypoint.commands.diagnose import logs
+from entrypoint.commands.diagnose import logs, sources
 from entrypoint.commands.diagnose.findings import ELSEWHERE, FOLLOWS, Weight
 from entrypoint.commands.diagnose.times import corrections, stamp_of, times_of
 from entrypoint.supervise.failures.known import KNOWN_FAILURES
@@ -180,3 +180,17 @@ def test_clocks_are_chained_by_the_best_comparisons() -> None:
     compared = [("n0", "n1", 5.2, 1.0), ("n1", "n0", -5.0, 0.001), ("n1", "n2", 2.0, 0.002)]
     first, ahead = corrections(compared, ["n0", "n1", "n2", "n3"])
     assert first == "n0" and ahead == {"n0": 0.0, "n1": 5.0, "n2": 7.0}
+
+
+def test_workers_that_share_a_node_are_told_apart(tmp_path: Path) -> None:
+    """Each has a runner; `srun` writes what each said besides, by task."""
+    line = "2026-11-29T18:00:00.000000Z INFO load: done"
+    for name in ("n1_prefill_w2", "n1_prefill_w3", "n1_runner", "n1_runner_w3", "n2_prefill_w4", "n2_runner"):
+        (tmp_path / f"{name}.log").write_text(f"{line}\n")
+    for task in (2, 3):
+        (tmp_path / f"n1.{task}.out").write_text(f"prefill | {line}\n")
+    streams = sources.read(tmp_path).streams
+    assert {key[:3] for key in streams} == {
+        ("n1", "prefill", "w2"), ("n1/1", "prefill", "w3"), ("n1", "runner", ""), ("n1/1", "runner", "w3"),
+        ("n2", "prefill", "w4"), ("n2", "runner", ""),
+    }  # fmt: skip
