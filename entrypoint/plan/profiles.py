@@ -198,7 +198,8 @@ LEFT = (
     ),
     Left(
         "DP attention and --load-balance-method of prefill",
-        "the sister recipe's prefill has DP 1, and so have prefill workers here: there is nothing to balance",
+        "Dynamo's sister recipe has DP 1 there, srt-slurm's DP 4 with total_tokens; prefill workers of the "
+        "runner have DP 1: there is nothing to balance",
     ),
     Left(
         "--watchdog-timeout 300",
@@ -225,7 +226,7 @@ LEFT = (
     Left(
         "the router",
         "GLM47_ROUTER_MODE=kv pays where many requests share a long beginning, as in Dynamo's recipes for "
-        "GLM-5.2 (64K in, 90 % cached) have it; from Dynamo 1.3 on --router-session-affinity-ttl-secs in "
+        "GLM-5.2 (64K in, 90 % cached); from Dynamo 1.3 on --router-session-affinity-ttl-secs in "
         "GLM47_FRONTEND_EXTRA_ARGS keeps a session where it was. Nothing here knows the traffic",
     ),
 )
