@@ -148,16 +148,30 @@ code=$?
 wait "$heard"
 
 # A node's own last word, where no runner has come so far as to write `failure`: pyxis and enroot speak there, and
-# Slurm of a node that it has lost.
+# Slurm of a node that it has lost. Of all nodes the line that says most: enroot's own, which pyxis repeats with five
+# blanks before it; then what pyxis says of an option; then that something failed. A node that was only stopped
+# because another one had failed has no cause.
 first_words() {
-	local file found
+	local found
 	found=$(grep -ohE 'Node failure on [^ ]+|node failure.*' "$logs/srun.err" 2>/dev/null | head -1)
 	[ -n "$found" ] && echo "$found" && return
-	for file in "$logs"/*.out; do
-		found=$(grep -E 'pyxis|enroot|slurmstepd|cannot|[Ee]rror|[Nn]o such|denied' "$file" 2>/dev/null | head -1)
-		[ -n "$found" ] && echo "$(basename "$file" .out): $found" && return
-	done
-	grep -E 'error' "$logs/srun.err" 2>/dev/null | head -1
+	found=$(awk '
+		/CANCELLED AT|by another task|printing enroot log|Terminated|\[INFO\]|\[WARN\]/ { next }
+		{ weight = 0 }
+		/slurmstepd|cannot|[Ee]rror|ERROR|[Nn]o such|denied/ { weight = 2 }
+		/pyxis|enroot/ { weight = 4 }
+		/with error code|with exit code|task_init\(\) failed|spank plugin stack/ { weight = 1 }
+		/pyxis:     +[^ ]/ { weight = 5 }
+		weight > best {
+			best = weight
+			words = substr(FILENAME, match(FILENAME, "[^/]*$")) ": " $0
+		}
+		END { print words }' "$logs"/*.out 2>/dev/null)
+	if [ -n "$found" ]; then
+		sed -E 's/\.out: (slurmstepd[^ ]*: error: )?(pyxis: +)?/: \2/; s/(pyxis:) +/\1 /' <<<"$found"
+	else
+		grep -E 'error' "$logs/srun.err" 2>/dev/null | head -1
+	fi
 }
 
 # How the job ended, in status.json: the head's runner may have had no time for it, or never have come up. The

@@ -244,11 +244,11 @@ def from_environ(
         if names.keys() >= {"nnodes", "node_rank"} and rank < nnodes:
             group = lws_addresses(leader, nnodes)
 
-    address = None
-    if roles != ("single",):
-        address = _address(network, local_address, settings.head_address or leader, settings.interface)
-        if address is None and settings.interface is not None:
-            problems.append(_no_interface(settings.interface))
+    address = _address(network, local_address, settings.head_address or leader, settings.interface)
+    if roles == ("single",):
+        address = address if ":" in (address or "") else None  # only whether it has nothing but IPv6
+    elif address is None and settings.interface is not None:
+        problems.append(_no_interface(settings.interface))
     placed = Placement(
         kind="lws" if lws else "plain",
         roles=roles,

@@ -82,7 +82,7 @@ class Server:
 
 def _hosts(s: Settings, placement: Placement) -> Settings:
     """`s`, listening for IPv6 too where this node has such an address, unless somebody said where."""
-    if placement.one_machine or ":" not in (placement.node_address or ""):
+    if ":" not in (placement.node_address or ""):
         return s
     unset = [name for name in ("http_host", "health_host") if name not in s.model_fields_set]
     return s.model_copy(update=dict.fromkeys(unset, ANY6))

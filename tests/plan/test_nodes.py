@@ -237,6 +237,7 @@ def test_ipv6_alone() -> None:
     worker = build(Container({**v6, "role": "decode"}, address="fd00::7", facts=NEWER))
     env = worker.processes[0].env
     assert env["DYN_SYSTEM_HOST"] == "::" and env["SGLANG_HOST_IP"] == "fd00::7"
+    assert env["DYN_TCP_RPC_HOST"] == "[fd00::7]", "run: 0.8.1 takes no other"
     assert (worker.health.host, {p.host for p in worker.ports}) == ("::", {"::"})
     head = build(Container({**v6, "role": "etcd,nats,frontend"}, address="fd00::1", facts=NEWER))
     argv = {p.name: " ".join(p.argv) for p in head.processes}
@@ -247,7 +248,9 @@ def test_ipv6_alone() -> None:
     given = {**v6, "role": "frontend", "http_host": "fd00::1", "health_host": "127.0.0.1"}
     own = build(Container(given, address="fd00::1", facts=NEWER))
     assert own.health.host == "127.0.0.1" and "--http-host [fd00::1]" in " ".join(own.processes[-1].argv)
-    assert build(Container({"role": "single"}, address="fd00::1", facts=NEWER)).health.host == "0.0.0.0"
+    alone = build(Container({"role": "single"}, address="fd00::1", facts=NEWER))
+    assert alone.health.host == "::" and "--http-host [::]" in " ".join(alone.processes[-1].argv)
+    assert build(Container({"role": "single"}, facts=NEWER)).health.host == "0.0.0.0"
 
 
 def test_this_machine_is_looked_at() -> None:

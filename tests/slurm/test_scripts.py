@@ -20,6 +20,7 @@ SRUN = """#!/bin/bash
 for word; do case $word in --output=*) out=${word#*=} ;; esac; done
 echo "$*" >"${0%/*}/asked"
 echo "ROLE=$ROLE SLURM_EXPORT_ENV=${SLURM_EXPORT_ENV-unset}" >"${out/\\%N/n1}"
+[ -z "$FIRST_SAYS" ] || echo "$FIRST_SAYS" >>"${out/\\%N/n1}"
 [ -z "$NODE_SAYS" ] || echo "$NODE_SAYS" >>"${out/\\%N/n2}"
 [ -z "$STATUS" ] || printf %s "$STATUS" >"${out%/*}/status.json"
 [ -z "$FAILURE" ] || printf %s "$FAILURE" >"${out%/*}/failure"
@@ -87,15 +88,50 @@ def test_what_keeps_a_container_from_being_made_is_named_before_srun(name: str, 
     assert words in lines[-1] and f"job 7 ended with {code}: " in lines[-1]
 
 
+STEPD = "slurmstepd-{}: error: "
+STOPPED = STEPD + "*** STEP 3.0 ON {} CANCELLED AT 2026-11-29T18:26:55 ***"
+GENERAL = (
+    "{0}pyxis: container start failed with error code: 1\n{0}pyxis: printing enroot log file:\n{1}"
+    "{0}pyxis: container was not started successfully by another task\n"
+    "{0}spank: required plugin spank_pyxis.so: task_init() failed with rc=-1\n"
+    "{0}Failed to invoke spank plugin stack"
+)
+"""What pyxis 0.24 writes on a node, around enroot's own lines."""
+
+
+def pyxis(node: str, *enroot: str) -> str:
+    stepd = STEPD.format(node)
+    return GENERAL.format(stepd, "".join(f"{stepd}pyxis:     {line}\n" for line in enroot))
+
+
 SAID = {
     "pyxis": (
         {"NODE_SAYS": "slurmstepd: error: pyxis: container start failed"},
-        "n2: slurmstepd: error: pyxis",
+        "n2: pyxis: container start failed",
+    ),
+    "an option of pyxis": (
+        {"NODE_SAYS": f"{STEPD.format('n2')}pyxis: --container-mounts: source path does not exist: /x"},
+        "n2: pyxis: --container-mounts: source path does not exist: /x",
     ),
     "enroot": ({"NODE_SAYS": "[ERROR] enroot: No space left on device"}, "n2: [ERROR] enroot: No space left"),
+    "enroot through pyxis": (
+        {"NODE_SAYS": pyxis("n2", "[INFO] Extracting squashfs filesystem...", "[ERROR] No space left")},
+        "n2: pyxis: [ERROR] No space left",
+    ),
+    "of two nodes the one that failed": (
+        {"FIRST_SAYS": STOPPED.format("n1", "n1"), "NODE_SAYS": pyxis("n2", "No such account.")},
+        "n2: pyxis: No such account.",
+    ),
+    "whichever comes first": (
+        {"FIRST_SAYS": pyxis("n1"), "NODE_SAYS": pyxis("n2", "[ERROR] Invalid image format: /x.sqsh")},
+        "n2: pyxis: [ERROR] Invalid image format: /x.sqsh",
+    ),
+    "nothing but general words": (
+        {"NODE_SAYS": pyxis("n2")}, "n2: pyxis: container start failed with error code: 1",
+    ),
     "Slurm": ({"SRUN_SAYS": "srun: error: Node failure on n2"}, "Node failure on n2"),
     "nobody": ({}, "see "),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SAID)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from entrypoint.node.facts import NO_PROXY_VARIABLES
 from entrypoint.plan import own_questions, profiles
 from entrypoint.plan.context import Context
-from entrypoint.plan.endpoint import LOOPBACK
+from entrypoint.plan.endpoint import LOOPBACK, bracketed
 from entrypoint.plan.releases import EVENTS_OVER_NATS, MARKS_LOG_LINES, STORE_KV
 from entrypoint.plan.roles import bootstrap, sglang
 
@@ -46,7 +46,8 @@ def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
         ctx.add(env, "DYN_FILE_KV", file_store(ctx))
     address = LOOPBACK if ctx.one_machine else ctx.placement.node_address
     if address is not None:
-        ctx.add(env, "DYN_TCP_RPC_HOST", address)
+        # Dynamo puts the port behind it: without brackets an IPv6 address is none.
+        ctx.add(env, "DYN_TCP_RPC_HOST", bracketed(address))
     if ctx.etcd_url is not None:
         ctx.add(env, "ETCD_ENDPOINTS", ctx.etcd_url)
     if ctx.nats_url is not None:
