@@ -195,7 +195,10 @@ write_end() {
 
 reason=$(first_words)
 reason="${reason:+$reason; }see $logs"
-[ "$code" -eq 0 ] && reason="asked to stop, and stopped in time"
+if [ "$code" -eq 0 ]; then
+	late=$(grep -ohE 'had not come up: .*' "$logs"/*.out 2>/dev/null | head -1)
+	reason="asked to stop, and stopped in time${late:+; $late}"
+fi
 if [ -s "$logs/failure" ]; then
 	# srun gives the highest code of all tasks; the first cause is in this file, and when it came.
 	{ read -r code reason && read -r at; } <"$logs/failure"

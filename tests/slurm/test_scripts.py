@@ -232,6 +232,13 @@ def test_a_stop_that_was_asked_for_is_an_end_too(tmp_path: Path) -> None:
     assert (job["state"], job["code"], job["reason"]) == ("ended", 0, "asked to stop, and stopped in time")
 
 
+def test_a_node_that_never_came_up_is_named_after_a_stop_too(tmp_path: Path) -> None:
+    late = "had not come up: n2 (decode worker 0 rank 1): connection refused"
+    code, lines = run(tmp_path, FIRST_SAYS=f"2026-11-29T17:00:00Z runner | asked to stop by SIGTERM; {late}")
+    assert code == 0
+    assert lines[-1].endswith(f"ended with 0: asked to stop, and stopped in time; {late}")
+
+
 @pytest.mark.parametrize("words", ["", " --flag", " a b c"])
 @pytest.mark.parametrize("folder", ["sbatch", "my scripts"])
 def test_blanks_arguments_and_arrays(folder: str, words: str, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ monotonic clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,12 +132,12 @@ class PeerWatch:
                 return self._lost(seen, f"its runner was gone when we were asked to stop ({answer.why})")
         return None
 
-    def missing(self) -> list[str]:
-        """Watched peers that have not answered yet, each with the reason."""
+    def missing(self, but: Collection[str] = ()) -> list[str]:
+        """Watched peers that have not answered yet, each with the reason, without the nodes in `but`."""
         return [
             f"{seen.peer.name} ({seen.peer.what}): {seen.why}"
             for seen in self._seen.values()
-            if seen.peer.watched and not seen.answered
+            if seen.peer.watched and not seen.answered and seen.peer.name not in but
         ]
 
     def clocks(self) -> dict[str, Clock]:

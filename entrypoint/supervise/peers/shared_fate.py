@@ -111,6 +111,10 @@ class SharedFate:
             return self._fail(verdict, now)
         if not last:
             return []
+        # Slurm asks all to stop when a container could not be made on one node: that one is the cause.
+        up = {answer.peer for answer in answers if answer.status is not None}
+        if missing := self._watch.missing(up):
+            reason = f"{reason}; had not come up: {', '.join(missing)}"
         longer = [] if budget is None else [Say(f"the job leaves {budget:g} s for the stop")]
         return [*longer, *self._director.stop(reason, now, budget)]
 
