@@ -195,6 +195,8 @@ write_end() {
 
 reason=$(first_words)
 reason="${reason:+$reason; }see $logs"
+# The tasks that are left are asked to stop then, and may all do so in time.
+[ "$code" -eq 0 ] && [[ $reason == [Nn]ode\ failure* ]] && code=76
 if [ "$code" -eq 0 ]; then
 	late=$(grep -ohE 'had not come up: .*' "$logs"/*.out 2>/dev/null | head -1)
 	reason="asked to stop, and stopped in time${late:+; $late}"

@@ -232,6 +232,17 @@ def test_a_stop_that_was_asked_for_is_an_end_too(tmp_path: Path) -> None:
     assert (job["state"], job["code"], job["reason"]) == ("ended", 0, "asked to stop, and stopped in time")
 
 
+@pytest.mark.parametrize("code", [0, 143])
+def test_slurms_own_node_failure_is_no_stop_that_was_asked_for(code: int, tmp_path: Path) -> None:
+    """The tasks of the other nodes are told to stop, and do: srun then ends with 0."""
+    said = "srun: error: Node failure on n2"
+    got, lines = run(
+        tmp_path, SRUN_CODE=str(code), SRUN_SAYS=said, NODE_SAYS="runner | asked to stop by SIGTERM"
+    )
+    assert got == (code or 76)
+    assert f"ended with {code or 76}: Node failure on n2; see " in lines[-1]
+
+
 def test_a_node_that_never_came_up_is_named_after_a_stop_too(tmp_path: Path) -> None:
     late = "had not come up: n2 (decode worker 0 rank 1): connection refused"
     code, lines = run(tmp_path, FIRST_SAYS=f"2026-11-29T17:00:00Z runner | asked to stop by SIGTERM; {late}")
