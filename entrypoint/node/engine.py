@@ -7,7 +7,6 @@ even then the engine is not imported.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from entrypoint.foreign import from_json
 from entrypoint.node.facts import EngineFacts
 
 IMAGE_PYTHON = "/opt/dynamo/venv/bin/python3"
@@ -187,9 +187,11 @@ def ask(python: str) -> dict[str, str | None]:
             stdin=subprocess.DEVNULL,
             check=True,
         )
-        answer = json.loads(done.stdout.splitlines()[-1])
+        answer = from_json(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return {}
+    if not isinstance(answer, dict):
+        return {}  # not our line: the interpreter says something at its end
     return {k: v for k, v in answer.items() if v is None or isinstance(v, str)}
 
 

@@ -25,7 +25,7 @@ class Network:
         """Where `host`, a name or an address, leads, in the resolver's order; empty: nowhere."""
         try:
             found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: no host can have that name
             return ()
         return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
@@ -43,7 +43,7 @@ class Network:
         """The address from which a packet to `target` would leave; IPv4 first, and never a loopback."""
         try:
             found = socket.getaddrinfo(target.strip("[]"), 9, type=socket.SOCK_DGRAM)
-        except OSError:
+        except (OSError, ValueError):
             return None
         for family, kind, protocol, _, address in sorted(found, key=lambda entry: entry[0]):
             try:

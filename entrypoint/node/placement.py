@@ -182,9 +182,9 @@ def _unresolved(name: str) -> str | None:
         try:
             socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
             return None
-        except socket.gaierror as error:
-            reason = error.strerror
-            if error.errno != socket.EAI_AGAIN:
+        except (OSError, ValueError) as error:  # ValueError: no host can have that name
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            if not isinstance(error, OSError) or error.errno != socket.EAI_AGAIN:
                 break
     return (
         f"cannot resolve the node's name: {name}: {reason}: add it to DNS or /etc/hosts "

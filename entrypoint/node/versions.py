@@ -9,7 +9,7 @@ import re
 
 _PATTERN = re.compile(
     r"^\s*v?(?P<release>\d+(?:\.\d+)*)"
-    r"(?:[-_.]?(?P<pre>a|b|rc|alpha|beta|dev)[-_.]?(?P<pre_n>\d*))?"
+    r"(?:[-_.]?(?P<pre>alpha|a|beta|b|rc|dev)[-_.]?(?P<pre_n>\d*))?"
     r"(?:[-_.]?post[-_.]?(?P<post>\d*))?"
 )
 _PRE = {"dev": -4, "a": -3, "alpha": -3, "b": -2, "beta": -2, "rc": -1}

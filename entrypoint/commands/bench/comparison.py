@@ -5,7 +5,6 @@ Pure, but for `load`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from entrypoint.commands.bench.report import FORMAT, JSON
 from entrypoint.commands.bench.results import METRICS
 from entrypoint.commands.bench.statistic import CONFIDENCE, Sample, noise
 from entrypoint.errors import ConfigError
+from entrypoint.foreign import from_json
 from entrypoint.plan.table import padded
 
 SAME_SETTINGS = ("title", "max_failed", "request_timeout")
@@ -59,7 +59,7 @@ def load(path: Path) -> dict[str, Any]:
     """A report, given its directory or its report.json. ConfigError (78) when it is none."""
     file = path / JSON if path.is_dir() else path
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = from_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
             f"cannot read report: {file}: {error.strerror}: give a directory that `bench` made"

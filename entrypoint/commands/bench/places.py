@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import CannotWriteError, ConfigError, ModelError
+from entrypoint.foreign import from_json
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 """Any of them makes a directory one with a tokenizer."""
@@ -45,7 +45,7 @@ def read_plans(files: Sequence[Path]) -> list[dict[str, Any]]:
     found = []
     for file in files:
         try:
-            plan = json.loads(file.read_text(encoding="utf-8"))
+            plan = from_json(file.read_text(encoding="utf-8"))
             found.append({
                 "address": str(file), "reached": True, "runner": None, "roles": plan["roles"],
                 "rank": plan.get("rank"), "nnodes": plan.get("nnodes"), "plan": plan,

@@ -6,12 +6,13 @@ end, so that even a killed run can be told about.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from entrypoint.foreign import from_json
 
 SUMMARY = "profile_export_aiperf.json"
 RECORDS = "profile_export.jsonl"
@@ -213,7 +214,7 @@ def _records(path: Path) -> Iterable[dict[str, Any]]:
 def _parsed(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
     for line in lines:
         try:
-            record = json.loads(line)
+            record = from_json(line)
         except ValueError:
             continue  # the line that a killed AIPerf was writing
         if isinstance(record, dict):
@@ -222,7 +223,7 @@ def _parsed(lines: Iterable[bytes]) -> Iterable[dict[str, Any]]:
 
 def _object(path: Path) -> dict[str, Any] | None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return data if isinstance(data, dict) else None

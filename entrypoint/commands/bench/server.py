@@ -13,6 +13,7 @@ import httpx
 from entrypoint.commands.smoke import answers as smoke_answers
 from entrypoint.commands.smoke import questions
 from entrypoint.errors import CheckFailedError, ConfigError, NobodyListensError
+from entrypoint.foreign import from_json
 from entrypoint.supervise.status import client
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Server:
             raise NotServing(f"/v1/models answered HTTP {answer.status_code}: {excerpt}")
         try:
             if answer.status_code == 200:
-                return smoke_answers.model_names(answer.json())
+                return smoke_answers.model_names(from_json(answer.content))
         except (ValueError, AttributeError, smoke_answers.Unexpected):
             pass
         raise CheckFailedError(

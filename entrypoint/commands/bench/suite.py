@@ -6,7 +6,6 @@ tokens, durations seconds, goodput limits milliseconds. Pure, but for reading th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from entrypoint.errors import ConfigError
+from entrypoint.foreign import from_json
 
 PROFILES = Path(__file__).parent / "profiles"
 BUILT_IN = ("quick", "full")
@@ -122,7 +122,7 @@ def load_suite(
     path = profile or PROFILES / f"{name}.json"
     where = f"profile {path}" if profile else f"profile {name}"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {where}: {error.strerror}: give a JSON file") from None
     except ValueError as error:
@@ -184,7 +184,7 @@ def _change(tests: list[dict[str, Any]], changes: Sequence[str]) -> None:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
+        return from_json(text)
     except ValueError:
         return text
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from entrypoint.commands.check.across import Report
 from entrypoint.commands.check.findings import Finding
+from entrypoint.foreign import from_json
 from entrypoint.supervise.status import health
 
 ROUNDS = 5
@@ -68,7 +69,7 @@ class Head:
     def take(self, body: bytes) -> bool:
         """Keep the report in `body`; False when it is none of a node that is waited for."""
         try:
-            report = decoded(json.loads(body))
+            report = decoded(from_json(body))
         except (ValueError, TypeError, KeyError):
             return False
         return self.add(report)
@@ -119,7 +120,7 @@ def compare_clocks(url: str) -> tuple[float, float]:
     for _ in range(ROUNDS):
         asked = time.time()
         with _opener().open(url, timeout=TIMEOUT) as answer:
-            there = float(json.loads(answer.read())["now"])
+            there = float(from_json(answer.read())["now"])
         answered = time.time()
         if answered - asked < 2 * best[1]:
             best = ((asked + answered) / 2 - there, (answered - asked) / 2)

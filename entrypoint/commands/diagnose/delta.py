@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.errors import ConfigError
+from entrypoint.foreign import from_json
 
 _RUN = "ts|pid|uptime|age|time|begins|number|log_names|log_dir|run_dir"
 PASSING = re.compile(rf"(?:^|\.)(?:{_RUN})(?:\.|$)")
@@ -59,7 +59,7 @@ def _flat(place: Path) -> dict[str, str]:
 
 def _of_event(line: str) -> Iterator[tuple[str, str]]:
     try:
-        record = json.loads(line)
+        record = from_json(line)
     except ValueError:
         return
     if not isinstance(record, dict):

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from entrypoint.foreign import from_json
+
 HIDDEN = "***"
 _NAME = r"(?:password|passwd|passphrase|secret|token|(?:api|access|private)[-_]?key|credentials?|auth)"
 _SECRET_NAME = re.compile(rf"(?i)(?:^|[-_.]){_NAME}$|^{_NAME}$")
@@ -61,14 +63,14 @@ def redact_json(text: str, secrets: Iterable[str]) -> str:
     """The same of JSON, one object or one a line, which stays JSON; what is none is taken as text."""
     known = tuple(secrets)
     try:
-        return json.dumps(_redacted(json.loads(text), known), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(_redacted(from_json(text), known), indent=2, ensure_ascii=False) + "\n"
     except ValueError:
         return "".join(_line(line, known) for line in text.splitlines(keepends=True))
 
 
 def _line(line: str, secrets: tuple[str, ...]) -> str:
     try:
-        return json.dumps(_redacted(json.loads(line), secrets), ensure_ascii=False) + "\n"
+        return json.dumps(_redacted(from_json(line), secrets), ensure_ascii=False) + "\n"
     except ValueError:
         return redact(line, secrets)
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from entrypoint.foreign import from_json
 from entrypoint.supervise.probes import no_answer
 from entrypoint.supervise.probes.no_answer import Said
 
@@ -132,7 +133,7 @@ def events(body: str) -> list[str]:
 def json_object(text: str, wrong: str) -> dict[str, Any]:
     """The JSON object that `text` is. Raises Unexpected, with `wrong` before what it should be."""
     try:
-        data = json.loads(text)
+        data = from_json(text)
     except ValueError:
         raise Unexpected(f"{wrong} JSON: {excerpt(text)}") from None
     if not isinstance(data, dict):

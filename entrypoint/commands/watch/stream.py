@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import json
 import threading
 import time
 import urllib.parse
 from dataclasses import dataclass, field
 from typing import Any
 
+from entrypoint.foreign import from_json
 from entrypoint.supervise.status.client import bearer
 
 SILENCE = 3.0
@@ -79,7 +79,7 @@ class Follower:
                 )
             while not self._closed.is_set() and (line := answer.readline()):
                 if line.startswith(b"data: "):
-                    event = json.loads(line[6:])
+                    event = from_json(line[6:])
                     with self.lock:
                         self.followed.take(event, time.monotonic())
             raise OSError("its connection was closed")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import entrypoint
+from entrypoint.foreign import from_json
 from entrypoint.plan.arguments import is_flag
 from entrypoint.plan.types import Plan
 
@@ -112,7 +113,7 @@ class Question:
             self.end()
             return Answer(self._name, silent="it did not answer in time")
         try:
-            return _answer(self._name, json.loads(said))
+            return _answer(self._name, from_json(said))
         except ValueError:
             return Answer(self._name, silent=f"its interpreter ended with {self._asked.returncode}")
 

@@ -9,13 +9,14 @@ touches its keys itself, but not while it is held up: one that compiled kernels 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
+
+from entrypoint.foreign import from_json
 
 INTERVAL = 2.0
 """Seconds between two rounds."""
@@ -43,7 +44,7 @@ def _instance_of(card: Path) -> Path:
 def _whole(key: Path) -> bool:
     try:
         fresh = time.time() - key.stat().st_mtime < EXPIRY
-        return fresh and isinstance(json.loads(key.read_text()), dict)
+        return fresh and isinstance(from_json(key.read_text()), dict)
     except (OSError, ValueError):
         return False
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from entrypoint.foreign import from_json
+
 if TYPE_CHECKING:
     import httpx
 
@@ -136,7 +138,7 @@ class _Etcd:
             self._client.post("/v3/lease/revoke", json={"ID": str(entry.lease)})
 
     def _post(self, path: str, **body: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self._client.post(path, json=body).raise_for_status().json()
+        answer: dict[str, Any] = from_json(self._client.post(path, json=body).raise_for_status().content)
         return answer
 
 
@@ -154,7 +156,7 @@ def _client(place: Place, environ: Mapping[str, str]) -> httpx.Client:
     user, password = environ.get("ETCD_AUTH_USERNAME"), environ.get("ETCD_AUTH_PASSWORD")
     if user and password:
         answer = client.post("/v3/auth/authenticate", json={"name": user, "password": password})
-        client.headers["Authorization"] = answer.raise_for_status().json()["token"]
+        client.headers["Authorization"] = from_json(answer.raise_for_status().content)["token"]
     return client
 
 

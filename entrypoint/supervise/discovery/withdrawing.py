@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from entrypoint.foreign import from_json
 from entrypoint.plan.types import Withdrawal
 from entrypoint.supervise.discovery.registry import TIMEOUT, Entry, RegistryError, open_registry
 
@@ -90,7 +90,7 @@ def listening_ports(pid: int) -> set[int]:
 def local_addresses(value: str) -> list[tuple[str, int]]:
     """(host, port) of an instance's transport, where that host is this machine; half-written: none."""
     try:
-        instance = json.loads(value)
+        instance = from_json(value)
     except ValueError:
         return []
     transport = instance.get("transport") if isinstance(instance, dict) else None

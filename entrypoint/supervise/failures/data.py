@@ -6,12 +6,12 @@ Texts of etcd 3.4 and 3.5 (main, bbolt, wal, the Go runtime) and nats-server 2.1
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from entrypoint.errors import ExitCode
+from entrypoint.foreign import from_json
 from entrypoint.plan.types import Data
 
 _FATAL = re.compile(
@@ -78,7 +78,7 @@ def _last_words(lines: list[str]) -> tuple[str, str]:
 def json_object(text: str) -> dict[str, Any]:
     """The JSON object that `text` is; empty: it is none."""
     try:
-        found = json.loads(text)
+        found = from_json(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -6,11 +6,12 @@ Mooncake and the servers write. Pure.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+
+from entrypoint.foreign import from_json
 
 
 class Level(IntEnum):
@@ -124,7 +125,7 @@ def read_line(line: str) -> LogLine:
 
 def _from_json(line: str) -> LogLine | None:
     try:
-        record = json.loads(line)
+        record = from_json(line)
     except ValueError:
         return None
     if not isinstance(record, dict):
@@ -136,9 +137,10 @@ def _from_json(line: str) -> LogLine | None:
     if word is None or text is None:
         return LogLine("", line, Level.INFO, "", True, True)
     target = record.get("target") or record.get("logger") or ""
-    whole = f"{target}: {text}"
-    if isinstance(record.get("error"), str):
-        text = whole = f"{whole}: {record['error']}"
+    error = f": {record['error']}" if isinstance(record.get("error"), str) else ""
+    # Half of a character pair ("\\ud800") is JSON, and no text that can be written anywhere.
+    whole, text = (part.encode("utf-8", "replace").decode() for part in (f"{target}: {text}{error}", text))
+    text = whole if error else text
     return LogLine(
         text, whole, _LEVELS.get(word.upper(), Level.INFO), "", True, _REPEATED.search(text) is not None
     )

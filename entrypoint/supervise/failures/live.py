@@ -97,7 +97,9 @@ def findings(lines: list[str], first: int) -> Iterator[Finding]:
     others = [
         line
         for n, line in numbered
-        if n >= first and line.exception is None and any(needle in line.whole.encode() for needle in NEEDLES)
+        if n >= first
+        and line.exception is None
+        and any(needle in line.whole.encode("utf-8", "replace") for needle in NEEDLES)
     ][-MATCHED:]
     for known in KNOWN_FAILURES:
         if known.vague:

@@ -6,11 +6,11 @@ if nobody answers, the request gets no tokens, and only decode's log says why.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from entrypoint.foreign import from_json
 from entrypoint.plan.types import Announcements
 from entrypoint.supervise.discovery.registry import RegistryError, open_registry
 from entrypoint.supervise.probes import bootstrap_server
@@ -68,7 +68,7 @@ def urls(cards: Iterable[str], namespace: str) -> list[str]:
     found = []
     for text in cards:
         try:
-            card = json.loads(text)
+            card = from_json(text)
             told = card["card_json"]["runtime_config"]["disaggregated_endpoint"]
             host, port, home = told["bootstrap_host"], told["bootstrap_port"], str(card["namespace"])
         except (ValueError, KeyError, TypeError):

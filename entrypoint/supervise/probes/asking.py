@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import uuid
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.errors import shortage
+from entrypoint.foreign import from_json
 from entrypoint.plan.own_questions import WARM_UP_HEADERS
 from entrypoint.plan.types import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe, StoreProbe
 from entrypoint.supervise.discovery import file_store
@@ -194,7 +194,7 @@ def request_tokens(
 
 def _json(response: httpx.Response) -> dict[str, Any]:
     try:
-        data = response.json()
+        data = from_json(response.content)
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
@@ -224,9 +224,11 @@ def _ask_nats(probe: NatsProbe) -> tuple[bool, str, bool]:
     if not greeting.startswith(b"INFO "):
         return False, f"{where} does not greet as NATS does", False
     try:
-        info = json.loads(greeting[5:])
+        info = from_json(greeting[5:])
     except ValueError:
         return False, f"{where} sends a greeting that is not JSON", False
+    if not isinstance(info, dict):
+        return False, f"{where} sends a greeting that is not an object", False
     if not info.get("jetstream"):
         return False, f"NATS {info.get('version', '')} at {where} runs without JetStream", False
     return True, "", False

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.foreign import from_json
+
 if TYPE_CHECKING:
     import httpx
 
@@ -29,7 +31,7 @@ def fault(url: str, client: httpx.Client) -> str | None:
         answer = client.get(f"{url}/route", params=LAYOUT)
         if not answer.is_success:
             return f"answers {answer.status_code}: {answer.text[:200].strip()}"
-        layout = answer.json()
+        layout = from_json(answer.content)
         if not isinstance(layout, dict) or _number(layout, "attn_tp_size") is None:
             return "knows no rank of its worker"
         missing = _missing(url, client, layout) if "prefill_attn_tp_size" in layout else ()

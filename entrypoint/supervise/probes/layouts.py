@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.foreign import from_json
 from entrypoint.plan.engine import kv_layouts
 from entrypoint.plan.probe_types import FrontendProbe
 from entrypoint.plan.types import KvLayout
@@ -72,7 +73,7 @@ class Layouts:
 
         try:
             response = self._client().get(f"http://{host}:{self._probe.workers_port}/status", timeout=TIMEOUT)
-            data = next(d for d in response.json()["layouts"] if d["role"] == role)
+            data = next(d for d in from_json(response.content)["layouts"] if d["role"] == role)
             return KvLayout(**{name: value for name, value in data.items() if name in _FIELDS})
         except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError, StopIteration):
             return None

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.foreign import from_json
 from entrypoint.plan.types import FrontendProbe
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Runners:
         url = f"http://{host}:{port}/status"
         try:
             response = self._client().get(url, timeout=TIMEOUT)
-            processes = response.json()["processes"] if response.is_success else []
+            processes = from_json(response.content)["processes"] if response.is_success else []
             workers = [process for process in processes if process["role"] in ROLES[component]]
             ready = any(process["ready"] for process in workers)
         except httpx.ConnectError:

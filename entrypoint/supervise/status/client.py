@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import http.client
-import json
 import urllib.parse
 from typing import Any
+
+from entrypoint.foreign import from_json
 
 TIMEOUT = 5.0
 """Seconds."""
@@ -29,7 +30,7 @@ def get(
     try:
         connection.request("GET", path, headers=bearer(token))
         response = connection.getresponse()
-        body = json.loads(response.read())
+        body = from_json(response.read())
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"not a health endpoint: {error}") from None
     finally:

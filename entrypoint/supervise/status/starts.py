@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.files import replace_file
+from entrypoint.foreign import from_json
 from entrypoint.plan.types import Plan
 
 KEPT = 5
@@ -35,7 +36,7 @@ def read(path: Path | None) -> list[dict[str, Any]]:
     if path is None:
         return []
     try:
-        found = json.loads(path.read_text())
+        found = from_json(path.read_text())
     except (OSError, ValueError):
         return []
     return [start for start in found if _is_start(start)] if isinstance(found, list) else []

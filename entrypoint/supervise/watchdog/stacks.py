@@ -6,7 +6,6 @@ forbids that (ptrace), its own words remain. Nothing of it runs while all is wel
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from entrypoint.foreign import from_json
 from entrypoint.supervise import process_tree
 from entrypoint.supervise.watchdog import collectives
 from entrypoint.supervise.watchdog.collectives import Collective
@@ -140,7 +140,7 @@ def _dump(pid: int, seconds: float, *, native: bool = False) -> tuple[list[dict[
     command = [str(program), "dump", "--json", how, "--pid", str(pid)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-        found = json.loads(done.stdout) if done.returncode == 0 else None
+        found = from_json(done.stdout) if done.returncode == 0 else None
     except subprocess.TimeoutExpired:
         return [], f"py-spy took more than {seconds:.0f} s"
     except (OSError, ValueError) as error:
