@@ -148,27 +148,58 @@ code=$?
 wait "$heard"
 
 # A node's own last word, where no runner has come so far as to write `failure`: pyxis and enroot speak there, and
-# Slurm of a node that it has lost. Of all nodes the line that says most: enroot's own, which pyxis repeats with five
-# blanks before it; then what pyxis says of an option; then that something failed. A node that was only stopped
-# because another one had failed has no cause.
+# Slurm of a node that it has lost. Of all nodes that one counts which says most: what pyxis says of an option or an
+# image, and enroot's worst line, which pyxis repeats with five blanks before it. A node that was only stopped because
+# another one had failed has no cause.
 first_words() {
 	local found
 	found=$(grep -ohE 'Node failure on [^ ]+|node failure.*' "$logs/srun.err" 2>/dev/null | head -1)
 	[ -n "$found" ] && echo "$found" && return
 	found=$(awk '
+		FNR == 1 {
+			node = substr(FILENAME, match(FILENAME, "[^/]*$"))
+			sub(/\.out$/, "", node)
+			nodes[++count] = node
+		}
 		/CANCELLED AT|by another task|printing enroot log|Terminated|\[INFO\]|\[WARN\]/ { next }
+		/pyxis: +(created [0-9]+ |[0-9]+ inodes|Parallel unsquashfs)|pyxis: *$/ { next }
+		{
+			text = $0
+			sub(/^slurmstepd[^ ]*: error: /, "", text)
+		}
+		/pyxis:     +[^ ]/ {
+			sub(/^pyxis: +/, "", text)
+			weight = text ~ /ERROR/ ? 7 : text ~ /[Ff]ail|denied|[Nn]o such|cannot|[Ii]nvalid/ ? 6 : 3
+			if (weight > inner[node]) {
+				inner[node] = weight
+				enroot[node] = text
+			}
+			next
+		}
 		{ weight = 0 }
 		/slurmstepd|cannot|[Ee]rror|ERROR|[Nn]o such|denied/ { weight = 2 }
-		/pyxis|enroot/ { weight = 4 }
+		/pyxis|enroot/ { weight = 5 }
 		/with error code|with exit code|task_init\(\) failed|spank plugin stack/ { weight = 1 }
-		/pyxis:     +[^ ]/ { weight = 5 }
-		weight > best {
-			best = weight
-			words = substr(FILENAME, match(FILENAME, "[^/]*$")) ": " $0
+		weight > outer[node] {
+			outer[node] = weight
+			words[node] = text
 		}
-		END { print words }' "$logs"/*.out 2>/dev/null)
+		END {
+			for (i = 1; i <= count; i++) {
+				node = nodes[i]
+				sum = outer[node] + 2 * inner[node]
+				if (sum <= best)
+					continue
+				best = sum
+				said = inner[node] && outer[node] < 5 ? "pyxis: " enroot[node] : words[node]
+				if (inner[node] > 3 && outer[node] == 5)
+					said = said "; " enroot[node]
+				found = node ": " said
+			}
+			print found
+		}' "$logs"/*.out 2>/dev/null)
 	if [ -n "$found" ]; then
-		sed -E 's/\.out: (slurmstepd[^ ]*: error: )?(pyxis: +)?/: \2/; s/(pyxis:) +/\1 /' <<<"$found"
+		echo "$found"
 	else
 		grep -E 'error' "$logs/srun.err" 2>/dev/null | head -1
 	fi

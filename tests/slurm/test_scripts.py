@@ -126,6 +126,17 @@ SAID = {
         {"FIRST_SAYS": pyxis("n1"), "NODE_SAYS": pyxis("n2", "[ERROR] Invalid image format: /x.sqsh")},
         "n2: pyxis: [ERROR] Invalid image format: /x.sqsh",
     ),
+    "a mount that is not there, with enroot's chatter": (
+        {"NODE_SAYS": f"{STEPD.format('n2')}pyxis: --container-mounts: source path does not exist: /x\n"
+            + pyxis("n2", "Parallel unsquashfs: Using 2 processors", "713 inodes (1342 blocks) to write",
+                    "", "created 506 files")},
+        "n2: pyxis: --container-mounts: source path does not exist: /x; see ",
+    ),
+    "a broken image": (
+        {"NODE_SAYS": f"{STEPD.format('n2')}pyxis: failed to create container filesystem for image: /x\n"
+            + pyxis("n2", "Read on filesystem failed because EOF", "FATAL ERROR: File system corruption")},
+        "n2: pyxis: failed to create container filesystem for image: /x; FATAL ERROR: File system corruption",
+    ),
     "nothing but general words": (
         {"NODE_SAYS": pyxis("n2")}, "n2: pyxis: container start failed with error code: 1",
     ),
