@@ -30,6 +30,8 @@ OPTIONAL: dict[str, st.SearchStrategy[Any]] = {
     "leader_address": st.sampled_from(["node2", "10.0.0.2", "fd00::2"]),
     "head_address": st.sampled_from(["node1", "10.0.0.1", "fd00::1"]),
     "prefill_workers": st.integers(0, 3),
+    "prefill_workers_per_node": st.integers(1, 9),
+    "decode_workers_per_node": st.integers(1, 9),
     "decode_workers": st.integers(0, 3),
     "prefill_nodes": SMALL,
     "decode_nodes": SMALL,
