@@ -18,10 +18,9 @@ EIGHT = {
 }  # fmt: skip
 """Prefill on nodes 1 to 4, two workers each; decode on 5 and 6, where a task of two is spare."""
 FOUR = {
-    "GLM47_PREFILL_WORKERS": "4", "GLM47_PREFILL_WORKERS_PER_NODE": "2", "GLM47_PREFILL_NODES": "1",
-    "GLM47_DECODE_WORKERS": "1", "GLM47_DECODE_NODES": "2",
+    "GLM47_PREFILL_WORKERS": "4", "GLM47_PREFILL_WORKERS_PER_NODE": "2",
 }  # fmt: skip
-"""Four prefill workers of TP 2 on two nodes, a decode worker of TP 8 on two."""
+"""Four prefill workers of TP 2 on two nodes, the script's own decode worker of TP 8 on two."""
 
 
 def last_line(job: Job) -> str:
@@ -77,14 +76,15 @@ def test_one_worker_that_dies_is_named_and_ends_the_job(submit: Submitter, six_n
 
 def test_a_step_with_too_few_tasks_is_refused(submit: Submitter, six_nodes: Cluster) -> None:
     """A layout that only the containers know of: their settings are in a file."""
-    job = submit("disagg.sbatch", "--nodes=4", **{**FOUR, "GLM47_PREFILL_WORKERS_PER_NODE": "1"})
+    whole = {"GLM47_PREFILL_WORKERS_PER_NODE": "1", "GLM47_PREFILL_NODES": "1"}
+    job = submit("disagg.sbatch", "--nodes=4", **{**FOUR, **whole})
     assert job.wait_over() == "FAILED"
     assert job.exit_code == "78:0", job.everything()
     assert "the job has too few nodes, 4" in last_line(job)
     settings = job.directory / "more.env"
     settings.write_text("GLM47_PREFILL_WORKERS_PER_NODE=2\n")
     settings.chmod(0o644)
-    few = {name: value for name, value in FOUR.items() if name != "GLM47_PREFILL_WORKERS_PER_NODE"}
+    few = {"GLM47_PREFILL_WORKERS": "4", "GLM47_PREFILL_NODES": "1"}
     mounted = {"GLM47_ENV_FILE": str(settings), "SITE_MOUNTS": f"{settings.parent}:{settings.parent}"}
     job = submit("disagg.sbatch", "--nodes=4", **few, **mounted)
     assert job.wait_over() == "FAILED"
