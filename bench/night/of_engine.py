@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -83,6 +84,19 @@ def start_fails(scene: Scene, ground: Ground, harm: Callable[[Ground, Path], dic
         return eye.told("single")
 
 
+def no_memory(scene: Scene, ground: Ground) -> Told:
+    """The scheduler gets no more memory than it has when it begins to load."""
+    with deployment(ground.room(scene.name), [], **settings(ground)) as it:
+        it.common.pop("GLM47_HEAD_ADDRESS")
+        it.start("single", "single")
+        wait(lambda: _has(it, "single", "sglang::scheduler"), 200, "the scheduler is there")
+        pid = engine(it, "single", "sglang::scheduler")
+        used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+        eye = Eye(scene, it)
+        resource.prlimit(pid, resource.RLIMIT_AS, (used, used))
+        return eye.told("single")
+
+
 def half_a_shard(ground: Ground, room: Path) -> dict[str, str]:
     """The copy of the weights broke off."""
     model = room / "model"
@@ -158,7 +172,6 @@ def scenes(ground: Ground) -> list[Scene]:
     kill, stop = signal.SIGKILL, signal.SIGSTOP
     scheduler, detokenizer = "sglang::scheduler", "sglang::detokenizer"
     extra = partial(with_extra, arguments="--tensor-paralel-size 1")
-    no_room = partial(with_extra, arguments="--max-total-tokens 1 --context-length 100000")
     rows: list[tuple[str, str, str, Callable[[Scene, Ground], Told]]] = [
         ("scheduler killed, busy", r"its process sglang::scheduler \S* ?\(pid \d+\) (?:is|was) dead", "",
          partial(in_one, title=scheduler, signum=kill, busy=True)),
@@ -171,8 +184,8 @@ def scenes(ground: Ground) -> list[Scene]:
         ("half a shard of the weights", r"safetensors", "", partial(start_fails, harm=half_a_shard)),
         ("a misspelt option of the engine", r"--tensor-paralel-size.*--tensor-parallel-size", "",
          partial(start_fails, harm=extra)),
-        ("no room for the KV cache", r"(?i)KV cache|memory|max-total-tokens", "",
-         partial(start_fails, harm=no_room)),
+        ("no memory left while loading", r"(?i)can't allocate memory|out of memory|MemoryError|bad_alloc", "",
+         no_memory),
         ("follower stopped, busy", r"rank 1 of 2 \(node 192\.0\.2\.2\) is behind",
          r"stopped by a signal|rank at 192", partial(rank, container="follower", signum=stop)),
         ("leader stopped, busy", r"rank 0 of 2 \(node 192\.0\.2\.1\) is behind|TP0.*stopped by a signal",

@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.deployment import Deployment, deployment, kill_container
 from bench.night.scene import Eye, Ground, Scene, Told
 from entrypoint.supervise import process_tree
+from tests.support.runner import free_port
 
 BOTH = ("prefill", "decode")
 
@@ -57,15 +58,15 @@ def node_lost(scene: Scene, ground: Ground) -> Told:
 
 
 def refused(
-    scene: Scene, ground: Ground, harm: Callable[[Path, dict[str, str]], None], container: str = "decode"
+    scene: Scene, ground: Ground, harm: Callable[[Path, dict[str, str]], None], ends: bool = True
 ) -> Told:
-    """One container whose settings, model or machine are not as they should be; the others are up."""
+    """A decode container whose settings, model or machine are not as they should be; the others are up."""
     with three(ground, scene.name, "head", "prefill") as it:
         settings: dict[str, str] = {}
         harm(ground.room(scene.name), settings)
         eye = Eye(scene, it)
-        it.start(container, container, None, **settings)
-        return eye.told(*(() if "unreachable" in scene.name else (container,)))
+        it.start("decode", "decode", None, **settings)
+        return eye.told(*(("decode",) if ends else ()))
 
 
 def no_model(room: Path, settings: dict[str, str]) -> None:
@@ -114,7 +115,7 @@ def read_only(room: Path, settings: dict[str, str]) -> None:
 def port_taken(scene: Scene, ground: Ground) -> Told:
     """Somebody else listens on the decode worker's port."""
     with socket.socket() as other:
-        other.bind(("0.0.0.0", 0))
+        other.bind(("0.0.0.0", free_port()))
         other.listen()
 
         def harm(room: Path, settings: dict[str, str]) -> None:
@@ -125,8 +126,7 @@ def port_taken(scene: Scene, ground: Ground) -> Told:
 
 def never_came(scene: Scene, ground: Ground) -> Told:
     """The decode container is never started."""
-    with three(ground, scene.name, "prefill") as it:
-        it.start("head", "etcd,nats,frontend")
+    with three(ground, scene.name, "head", "prefill") as it:
         eye = Eye(scene, it)
         return eye.told()
 
@@ -182,8 +182,10 @@ def scenes(ground: Ground) -> list[Scene]:
         ("half a config.json on one node", r"config\.json", "", partial(refused, harm=bad)),
         ("a setting with a wrong name", r"GLM47_HTTP_PROT.*GLM47_HTTP_PORT", "",
          partial(refused, harm=wrong_setting)),
-        ("head unreachable", r"etcd-server at http://192\.0\.2\.99", "", partial(refused, harm=unreachable)),
-        ("disk of the logs full", r"No space left on device", "", partial(refused, harm=full_disk)),
+        ("head unreachable", r"etcd-server: no (?:connection to|answer from) 192\.0\.2\.99:", "",
+         partial(refused, harm=unreachable, ends=False)),
+        ("disk of the logs full", r"No space left on device", "",
+         partial(refused, harm=full_disk, ends=False)),
         ("run directory cannot be written", r"cannot .*/proc/glm47.*GLM47_RUN_DIR", "",
          partial(refused, harm=read_only)),
         ("port taken by another program", r"cannot listen on .* for decode.* by python", "", port_taken),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import uuid
 from collections.abc import Callable, Mapping
@@ -120,9 +121,14 @@ def _short(error: Exception) -> str:
 def _why(error: Exception) -> str:
     import httpx
 
+    where = ""
+    with contextlib.suppress(RuntimeError):  # an error that belongs to no request
+        where = f" {error.request.url.netloc.decode()}" if isinstance(error, httpx.RequestError) else ""
     if isinstance(error, httpx.ConnectError):
-        return f"no connection: {_short(error)}"
-    return f"no answer within {TIMEOUT:g} s" if isinstance(error, httpx.TimeoutException) else _short(error)
+        return f"no connection{where and f' to{where}'}: {_short(error)}"
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer{where and f' from{where}'} within {TIMEOUT:g} s"
+    return _short(error)
 
 
 def _is_ours(error: BaseException | None) -> bool:

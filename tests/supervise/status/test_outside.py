@@ -36,9 +36,13 @@ def test_pages(tmp_path: Path) -> None:
     )
     with Runner.of_plan(p, tmp_path) as runner:
         runner.wait_for("etcd is ready")
-        until(lambda: "no connection" in str(runner.get("/readyz")), "the probe's reason")
+        until(lambda: "no connection to" in str(runner.get("/readyz")), "the probe's reason")
         code, body = runner.get("/readyz")
-        assert code == 503 and not body["ok"] and body["waiting_for"][0].startswith("engine: no connection")
+        assert (
+            code == 503
+            and not body["ok"]
+            and body["waiting_for"][0].startswith("engine: no connection to 127.0.0.1:")
+        )
         assert runner.get("/startupz")[0] == 503
         assert runner.get("/livez")[0] == 200  # loading is no illness
         code, body = runner.get("/status")
