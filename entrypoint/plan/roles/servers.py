@@ -32,7 +32,7 @@ def etcd(ctx: Context) -> Part:
         f"--listen-peer-urls={peer.url}",
         f"--initial-advertise-peer-urls={peer.url}",
         f"--initial-cluster=glm47={peer.url}",
-        # Alone it elects itself all the same, after a random wait of up to the time-out: 0.1 s instead of 1.1.
+        # Alone it elects itself all the same, after a random wait of up to this: 0.1 s, and not 1.1.
         "--heartbeat-interval=10",
         "--election-timeout=100",
     )

@@ -169,7 +169,7 @@ class Director:
             proc.verdict, proc.verdict_at = lost(name, code, clues), now + LATE_STOP
         elif proc.spec.criticality is Criticality.CRITICAL:
             said += self._end(lost(name, code, clues), now)
-        elif proc.ready_at is None:
+        elif proc.ready_at is None or now - proc.ready_at < restarts.RESET:
             proc.verdict = clues.unusable
         return said
 
