@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,18 @@ class Deployment:
         self._lives: dict[str, int] = {}
 
     def start(
-        self, name: str, role: str, gpu: int | None = None, host: str = "127.0.0.1", **settings: str
+        self,
+        name: str,
+        role: str,
+        gpu: int | None = None,
+        host: str = "127.0.0.1",
+        before: Sequence[str] = (),
+        **settings: str,
     ) -> None:
         """Start a container; a second one of the same name takes the first one's place.
 
-        `host`: the address at which its health endpoint is asked.
+        `host`: the address at which its health endpoint is asked. `before`: words before its command line,
+        which have it run elsewhere.
         """
         self._lives[name] = life = self._lives.get(name, 0) + 1
         port = int(settings.get("GLM47_HEALTH_PORT", 0)) or free_port()
@@ -59,7 +66,7 @@ class Deployment:
         }
         if gpu is not None and self.gpus:
             own["CUDA_VISIBLE_DEVICES"] = self.gpus[gpu]
-        command = [sys.executable, "-m", "entrypoint", "run"]
+        command = [*before, sys.executable, "-m", "entrypoint", "run"]
         runner = Runner(command, {**self.common, **own, **settings}, port, host)
         self.logs.append((runner, self.out / f"{self.http}-{name}-{life}.log"))
         self.runners[name], self.started[name] = runner, time.monotonic()

@@ -13,6 +13,7 @@ import subprocess
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from bench.night import of_engine, of_mocker
 from bench.night.scene import SOON, Ground, Scene, Told
@@ -37,7 +38,10 @@ def _cell(text: str) -> str:
 
 
 def main() -> None:
-    """Play what was asked for; a scene that breaks says so and does not keep the rest from being played."""
+    """Play what was asked for; a scene that breaks says so and does not keep the rest from being played.
+
+    The table has what earlier calls with the same --out have played, too.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=[""], help="scenes that have one of these words")
@@ -47,7 +51,8 @@ def main() -> None:
     if not model.exists():
         make_demo_model(model)
     ground = Ground(given.out, model)
-    played: list[tuple[Scene, Told]] = []
+    told_of = given.out / "told.json"
+    known: dict[str, Any] = json.loads(told_of.read_text()) if told_of.exists() else {}
     every = [*of_mocker.scenes(ground), *of_engine.scenes(ground)]
     chosen = [s for s in every if any(word in f"{s.engine}: {s.name}" for word in given.only)]
     for scene in chosen:
@@ -56,10 +61,12 @@ def main() -> None:
             told = scene.play(scene, ground)
         except Exception as error:
             told = Told(text=f"the scene broke: {error!r}")
-        played.append((scene, told))
+        known[scene.name] = asdict(told)
+        told_of.write_text(json.dumps(known, indent=1))
         print(f"{scene.name}: {json.dumps(asdict(told))} ({time.monotonic() - began:.0f} s)", flush=True)
         for full in given.out.glob("*/full"):
             subprocess.run(["umount", full], check=False, capture_output=True)
+    played = [(scene, Told(**known[scene.name])) for scene in every if scene.name in known]
     right = sum(scene.rightly(told) for scene, told in played)
     wrong = sum(bool(scene.wrong(told)) for scene, told in played)
     summary = f"{right} of {len(played)} named rightly within {SOON:g} s, {wrong} wrongly."

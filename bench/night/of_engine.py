@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +16,11 @@ from bench.clients import greedy
 from bench.deployment import Deployment, deployment, kill_container, processes, wait
 from bench.night.scene import Eye, Ground, Scene, Told
 from entrypoint.supervise import process_tree
+from tests.engine.machines import cable
 from tests.support import cpu_engine
+from tests.support.node import second_node
 from tests.support.runner import free_port
 
-NODES = ("192.0.2.1", "192.0.2.2")
-"""Addresses of this machine for the scenes of two nodes, from a range for examples (RFC 5737)."""
 ANSWER = 3000
 """Tokens of the request that is in flight."""
 
@@ -114,23 +113,23 @@ def with_extra(ground: Ground, room: Path, arguments: str) -> dict[str, str]:
 
 @contextmanager
 def over_two(scene: Scene, ground: Ground, *ready: str) -> Iterator[Deployment]:
-    """TP 2 over two nodes of a Slurm job whose runners ask each other. OSError without root."""
+    """TP 2 over this machine and a namespace: two nodes of a Slurm job, whose runners ask each other."""
     room = ground.room(scene.name)
-    for address in NODES:
-        subprocess.run(
-            ["ip", "address", "add", f"{address}/32", "dev", "lo"], check=False, capture_output=True
-        )
-    health = str(free_port())
-    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": ",".join(NODES), "GLM47_TP": "2",
-           "GLM47_DECODE_NODES": "2", "GLM47_LOG_DIR": str(room / "logs"),
-           "GLM47_HEALTH_PORT": health}  # fmt: skip
-    with deployment(room, [], **(settings(ground) | job)) as it:
-        it.common.pop("GLM47_HEAD_ADDRESS")
-        for rank, (name, address) in enumerate(zip(("leader", "follower"), NODES, strict=True)):
-            own = {"SLURMD_NODENAME": address, "SLURM_NODEID": str(rank), "GLM47_HEALTH_HOST": address}
-            it.start(name, "auto", None, address, GLM47_HEALTH_PORT=health, **own)
-        it.ready(*ready)
-        yield it
+    with second_node() as far:
+        nodes = far.here, far.address
+        job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": ",".join(nodes), "GLM47_TP": "2",
+               "GLM47_DECODE_NODES": "2", "GLM47_LOG_DIR": str(room / "logs")}  # fmt: skip
+        with deployment(room, [], **(settings(ground) | job)) as it:
+            it.common.pop("GLM47_HEAD_ADDRESS")
+            health = str(free_port())
+            for rank, (name, interface) in enumerate(
+                (("leader", far.interface_here), ("follower", far.interface))
+            ):
+                own = cable(interface) | {"SLURMD_NODENAME": nodes[rank], "SLURM_NODEID": str(rank)}
+                before = far.command() if rank else ()
+                it.start(name, "auto", None, nodes[rank], before, GLM47_HEALTH_PORT=health, **own)
+            it.ready(*ready)
+            yield it
 
 
 def rank(scene: Scene, ground: Ground, container: str, signum: signal.Signals) -> Told:
@@ -186,14 +185,14 @@ def scenes(ground: Ground) -> list[Scene]:
          partial(start_fails, harm=extra)),
         ("no memory left while loading", r"(?i)can't allocate memory|out of memory|MemoryError|bad_alloc", "",
          no_memory),
-        ("follower stopped, busy", r"rank 1 of 2 \(node 192\.0\.2\.2\) is behind",
-         r"stopped by a signal|rank at 192", partial(rank, container="follower", signum=stop)),
-        ("leader stopped, busy", r"rank 0 of 2 \(node 192\.0\.2\.1\) is behind|TP0.*stopped by a signal",
-         r"stopped by a signal|192\.0\.2\.1", partial(rank, container="leader", signum=stop)),
+        ("follower stopped, busy", r"rank 1 of 2 \(node \S+\.2\) is behind",
+         r"stopped by a signal|rank at ", partial(rank, container="follower", signum=stop)),
+        ("leader stopped, busy", r"rank 0 of 2 \(node \S+\.1\) is behind|TP0.*stopped by a signal",
+         r"stopped by a signal", partial(rank, container="leader", signum=stop)),
         ("follower's scheduler killed, busy", r"sglang::scheduler_TP1 \(pid \d+\) (?:is|was) dead",
-         r"192\.0\.2\.2|scheduler_TP1", partial(rank, container="follower", signum=kill)),
-        ("node of the follower lost, busy", r"192\.0\.2\.2", r"ready", node),
+         r"lost the rank at", partial(rank, container="follower", signum=kill)),
+        ("node of the follower lost, busy", r"lost (?:the rank at|.* on) 10\.147\.\d+\.2\b", r"ready", node),
         ("follower stopped in its start",
-         r"192\.0\.2\.2.*(?:behind|stopped)|scheduler_TP1.*stopped by a signal", "", stopped_in_its_start),
+         r"node \S+\.2\).*behind|scheduler_TP1.*stopped by a signal", "", stopped_in_its_start),
     ]  # fmt: skip
     return [Scene(name, "SGLang", named, follows, play) for name, named, follows, play in rows]

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from entrypoint.errors import ExitCode, shortage
@@ -26,7 +27,7 @@ from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.looks import Finding
 from entrypoint.supervise.lifecycle.states import State
-from entrypoint.supervise.lifecycle.verdicts import Dead, Verdict
+from entrypoint.supervise.lifecycle.verdicts import Clues, Dead, Verdict
 from entrypoint.supervise.log_monitor import Watcher
 from entrypoint.supervise.mailbox import Event, Mailbox
 from entrypoint.supervise.output.forwarding import Output
@@ -88,9 +89,8 @@ class Daemon:
             from entrypoint.supervise.peers.shared_fate import SharedFate
             from entrypoint.supervise.status import job_files
 
-            self.fate = SharedFate(
-                plan.job, self.director, self.post, plan.status_token, lambda: job_files.stop_budget(plan)
-            )
+            rest = partial(job_files.stop_budget, plan), self.lookout.killed, self._clues
+            self.fate = SharedFate(plan.job, self.director, self.post, plan.status_token, *rest)
         self.watcher = Watcher(plan, self.director, self.output, self.prober.nudge)
         self._carry_out = Executor(
             director=self.director,
@@ -214,6 +214,9 @@ class Daemon:
 
     def _read(self, timeout: float) -> None:
         self._waiting.wait({**self._control.handlers(), **self.children.readers()}, timeout)
+
+    def _clues(self, name: str) -> Clues:
+        return self.watcher.clues(name)
 
     def _life(self, name: str) -> int:
         return self.children.all[name].life

@@ -5,8 +5,8 @@ python -m tests.support.run_plan run          `glm47-runner run`: the plan of th
 python -m tests.support.run_plan --each FILE  one forked runner per plan of a pickled list; prints
                                               the exit codes as JSON
 
-TEST_LOOKS=FILE: the lookout for dead processes looks a hundred times a second, and each look adds a
-byte to FILE: `.`, or `!` when it found one.
+TEST_LOOKS=FILE: the lookout for dead processes looks a hundred times a second (TEST_LOOKS_EVERY=SECONDS:
+as often as that), and each look adds a byte to FILE: `.`, or `!` when it found one.
 TEST_CLOCK=SECONDS: this runner's clock is ahead by so much.
 """
 
@@ -68,7 +68,7 @@ def look_often(file: Path) -> None:
         return found
 
     vital.Tree.dead = counted  # type: ignore[method-assign,assignment]
-    vital.INTERVAL = 0.01
+    vital.INTERVAL = float(os.environ.get("TEST_LOOKS_EVERY", "0.01"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ EVERY = 0.4
 LINES = 400
 """New lines of one look at most, the newest ones; a look takes some 20 microseconds for each."""
 SEARCHED = 1 << 20
-"""Bytes that are searched between two looks; of a flood the newest lines are read without."""
+"""Bytes that are searched between two looks; of a flood, the newest lines are searched besides."""
 BEFORE = 60
 """Lines before them that are read to know what they belong to: a traceback, the text of a request."""
 MATCHED = 40
@@ -56,27 +56,32 @@ class LiveHints:
     def saw(self, data: bytes, lines: int) -> None:
         """`data`, so many whole `lines`, has been forwarded."""
         self._unread += lines
-        if not self._worth:
+        if not self._worth and self._searched <= SEARCHED:
             self._searched += len(data)
-            self._worth = self._searched > SEARCHED or any(needle in data for needle in NEEDLES)
+            self._worth = any(needle in data for needle in NEEDLES)
 
     def due(self) -> float | None:
         """When `look` has something to do (monotonic seconds); None: not before the next line."""
-        return self._looked + EVERY if self._worth else None
+        return self._looked + EVERY if self._worth or self._searched > SEARCHED else None
 
     def look(self, now: float) -> Iterator[Finding]:
         """What is new at `now` (monotonic seconds), each failure once, the better known ones first."""
         if now < self._looked + EVERY:
             return
-        worth, new = self._worth, min(self._unread, LINES)
+        worth, flooded, new = self._worth, self._searched > SEARCHED, min(self._unread, LINES)
         self._looked, self._worth, self._unread, self._searched = now, False, 0, 0
-        if not worth:
+        lines = self._tail(new + BEFORE) if worth or flooded else []
+        if not worth and not any(_worth(line) for line in lines):
             return
-        lines = self._tail(new + BEFORE)
         for finding in findings(lines, max(0, len(lines) - new)):
             if finding.key not in self._told:
                 self._told.add(finding.key)
                 yield finding
+
+
+def _worth(line: str) -> bool:
+    data = line.encode()
+    return any(needle in data for needle in NEEDLES)
 
 
 def findings(lines: list[str], first: int) -> Iterator[Finding]:

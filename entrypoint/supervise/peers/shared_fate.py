@@ -11,7 +11,7 @@ from entrypoint.plan.types import JobPlan
 from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.peer_watch import Answer, PeerWatch
-from entrypoint.supervise.lifecycle.verdicts import Verdict
+from entrypoint.supervise.lifecycle.verdicts import NO_CLUES, Clues, Dead, Verdict
 from entrypoint.supervise.peers.poller import Poller
 
 PEER_LOST_BUDGET = 8.0
@@ -20,6 +20,10 @@ CAUSE_FIRST = 1.0
 """Seconds by which a runner that lost a peer writes later than that peer itself would."""
 LINGER = 2.5
 """Seconds from the begin of a stop in which the peers can read its reason: more than twice their interval."""
+
+OWN_FIRST = 1.0
+"""Seconds for which no peer is blamed while a signal has ended a process of our own: an engine that ends
+itself kills its others first, and is gone by then."""
 
 Post = Callable[[Callable[[float], Iterable[Action]]], None]
 
@@ -34,10 +38,15 @@ class SharedFate:
         post: Post,
         token: str | None = None,
         budget: Callable[[], float | None] = lambda: None,
+        killed: Callable[[], tuple[str, Dead] | None] = lambda: None,
+        clues: Callable[[str], Clues] = lambda name: NO_CLUES,
     ) -> None:
         """`token`: what the peers' health endpoints ask for. `budget`: seconds that the job leaves for a
-        stop, where that is more than the plan's; asked in a thread of its own."""
-        self._budget = budget
+        stop, where that is more than the plan's; asked in a thread of its own. `killed`: a process of ours
+        that goes on without one of its own, and that one; `clues`: what its log says."""
+        self._budget, self._killed, self._clues = budget, killed, clues
+        self._held: tuple[Verdict, float] | None = None
+        """A peer's loss, and until when (monotonic seconds) our own part in it is looked at."""
         self._watch = director.watch = PeerWatch(job, director.started_at)
         self._job, self._director, self._post = job, director, post
         self._poller = Poller(job.peers, lambda answer: post(lambda now: self._answered(answer, now)), token)
@@ -60,6 +69,8 @@ class SharedFate:
             self._poller.stopping()
             self._tell()
             return []
+        if self._held is not None:
+            return self._blame(*self._held, now)
         verdict = self._watch.overdue(now)
         return [] if verdict is None else self._fail(verdict, now)
 
@@ -118,5 +129,20 @@ class SharedFate:
         longer = [] if budget is None else [Say(f"the job leaves {budget:g} s for the stop")]
         return [*longer, *self._director.stop(reason, now, budget)]
 
+    def _blame(self, verdict: Verdict, until: float, now: float) -> list[Action]:
+        """Peers notice a killed rank sooner than its own runner, which alone knows why they lost it."""
+        if now < until:
+            return []
+        self._held, own = None, self._killed()
+        if own is None:
+            return self._director.fail(verdict.code, verdict.reason, now, budget=PEER_LOST_BUDGET)
+        name, dead = own
+        return self._director.hollow(name, dead, now, self._clues(name))
+
     def _fail(self, verdict: Verdict, now: float) -> list[Action]:
+        if self._held is not None:
+            return []
+        if verdict.code == ExitCode.PEER_LOST and self._killed() is not None:
+            self._held = verdict, now + OWN_FIRST
+            return []
         return self._director.fail(verdict.code, verdict.reason, now, budget=PEER_LOST_BUDGET)

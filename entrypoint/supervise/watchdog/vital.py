@@ -96,6 +96,20 @@ class Tree:
         found.sort(key=lambda p: (not p.code, p.code is None))
         return Dead(found[0].title, found[0].pid, found[0].code) if found else None
 
+    def killed(self) -> Dead | None:
+        """A known vital process that a signal has ended while the main one lives. Safe from any thread."""
+        main = process_tree.read_stat(self.pid)
+        if main is None or main.dead:
+            return None
+        for process in [*self._known.values()]:
+            stat = process_tree.read_stat(process.pid)
+            if stat is None or stat.started != process.started or not stat.dead:
+                continue
+            code = exit_code(stat.status)
+            if code > 128:
+                return Dead(process.title, process.pid, code)
+        return None
+
     def _look(self, process: VitalProcess) -> None:
         stat = process_tree.read_stat(process.pid)
         same = stat is not None and stat.started == process.started
@@ -123,6 +137,11 @@ class Lookout(Lookouts):
         """The vital process that was dead before `name` ended, if one was."""
         tree = self._trees.get(name)
         return tree.missed(SUSPECTS) if tree is not None else None
+
+    def killed(self) -> tuple[str, Dead] | None:
+        """Who goes on without a process that a signal has ended, and that one. Safe from any thread."""
+        found = ((name, tree.killed()) for name, tree in [*self._trees.items()])
+        return next(((name, dead) for name, dead in found if dead is not None), None)
 
     def watch(
         self, name: str, pid: int, vital: tuple[str, ...], life: int, settled: Callable[[], bool]
