@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -163,6 +164,18 @@ def test_what_etcd_mends_itself(damage: Damage, good: Path, tmp_path: Path) -> N
         assert runner.wait() == 0
 
 
+ENDS = 5.0
+"""Seconds for which an etcd that neither ends nor serves is watched: it waits for a leader."""
+
+
+def serves(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
 def test_random_damage_is_always_told(good: Path, tmp_path: Path) -> None:
     """Whatever etcd ends with, over bytes that anything may have happened to."""
     told = 0
@@ -170,13 +183,13 @@ def test_random_damage_is_always_told(good: Path, tmp_path: Path) -> None:
         rng = random.Random(seed)
         data = tmp_path / f"data{seed}"
         shutil.copytree(good, data)
-        file = data / rng.choice([LOG, BASE])
-        used = min(file.stat().st_size, 40_000)
+        spoilt = data / rng.choice([LOG, BASE])
+        used = min(spoilt.stat().st_size, 40_000)
         if rng.random() < 0.4:
-            os.truncate(file, rng.randrange(used))
+            os.truncate(spoilt, rng.randrange(used))
         else:
             at, count = rng.randrange(used), rng.choice([1, 8, 64, 4096])
-            spoil(str(file.relative_to(data)), at, count)(data)
+            spoil(str(spoilt.relative_to(data)), at, count)(data)
         ports = stack.free_ports()
         client, peer = (f"http://127.0.0.1:{ports[f'GLM47_{p}_PORT']}" for p in ("ETCD", "ETCD_PEER"))
         urls = [f"--listen-client-urls={client}", f"--advertise-client-urls={client}"]
@@ -187,12 +200,15 @@ def test_random_damage_is_always_told(good: Path, tmp_path: Path) -> None:
             *urls,
             f"--initial-cluster=default={peer}",
         ]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as etcd:
-            try:
-                lines = etcd.communicate(timeout=1.5)[0].splitlines()
-            except subprocess.TimeoutExpired:
+        out = tmp_path / "out"
+        with out.open("w") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as etcd:
+            end = time.monotonic() + ENDS
+            while etcd.poll() is None and time.monotonic() < end and not serves(client):
+                time.sleep(0.05)
+            if etcd.poll() is None:
                 etcd.kill()  # it serves, or waits for a leader
                 continue
+            lines = out.read_text(errors="replace").splitlines()
         assert etcd.returncode in (1, 2), lines
         assert unusable("etcd", Data(str(data), "X"), lines) is not None, f"seed {seed}: {lines}"
         told += 1

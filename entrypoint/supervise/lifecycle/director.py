@@ -169,8 +169,8 @@ class Director:
             proc.verdict, proc.verdict_at = lost(name, code, clues), now + LATE_STOP
         elif proc.spec.criticality is Criticality.CRITICAL:
             said += self._end(lost(name, code, clues), now)
-        elif proc.ready_at is None or now - proc.ready_at < restarts.RESET:
-            proc.verdict = clues.unusable
+        else:
+            proc.verdict = restarts.useless(proc, clues.unusable, now)
         return said
 
     def hollow(self, name: str, dead: Dead, now: float, clues: Clues = NO_CLUES) -> list[Action]:

@@ -45,6 +45,18 @@ def after_end(proc: Proc, most: int, jitter: float, now: float) -> tuple[list[Ac
     return [Say(f"{name} is restarted in {delay:.1f} s (restart {proc.restarts} of {most})")], None
 
 
+def useless(proc: Proc, unusable: Verdict | None, now: float) -> Verdict | None:
+    """How the run ends when a server's data would end its next life too (`unusable`); None: it may go on.
+
+    Damage that it met soon after it was ready it would meet again; a full disk may have room by then.
+    `now`: monotonic seconds.
+    """
+    if unusable is None or proc.ready_at is None:
+        return unusable
+    soon = now - proc.ready_at < RESET
+    return unusable if soon and unusable.code == ExitCode.UNAVAILABLE else None
+
+
 def recycle_if_unlisted(
     proc: Proc, procs: Collection[Proc], now: float
 ) -> tuple[list[Action], Verdict | None]:

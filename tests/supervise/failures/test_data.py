@@ -102,7 +102,8 @@ def test_one_that_had_opened_its_data_is_started_again() -> None:
     """A disk that is full for a moment; should it be full for good, its next start says so."""
     d = started(ready=AliveProbe(0.0))
     d.health("etcd", True, "", 0.5)
-    d.exited("etcd", 1, 1.0, UNUSABLE)
+    full = Clues(unusable=Verdict(ExitCode.CANTCREAT, "cannot start etcd: no space left on device"))
+    d.exited("etcd", 1, 1.0, full)
     d.gone("etcd", 1.0)
     assert d.verdict is None and d.procs["etcd"].state is State.BACKOFF
 
