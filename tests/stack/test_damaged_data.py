@@ -20,7 +20,7 @@ from entrypoint.errors import ExitCode
 from entrypoint.plan.types import Data
 from entrypoint.supervise.failures.data import unusable
 from tests.support import stack
-from tests.support.runner import ROOT, Runner
+from tests.support.runner import ROOT, Runner, until
 
 UNREADABLE, UNWRITABLE = ExitCode.UNAVAILABLE, ExitCode.CANTCREAT
 LOG, BASE = "member/wal/0000000000000000-0000000000000000.wal", "member/snap/db"
@@ -93,8 +93,6 @@ MEMBERS: dict[str, tuple[ExitCode, Damage]] = {
     "a spoilt length of a record": (UNREADABLE, spoil(LOG, 8000, 4096)),
     "a directory for the log": (UNREADABLE, replaced(LOG, "directory")),
     "a page of the base": (UNREADABLE, cut(BASE, 4096)),
-    "a part of the base": (UNREADABLE, cut(BASE, 10_000)),
-    "half of the base": (UNREADABLE, cut(BASE, 16_384)),
     "a spoilt head of the base": (UNREADABLE, spoil(BASE, 0, 8192)),
     "spoilt pages": (UNREADABLE, spoil(BASE, 8192, 16_384)),
     "a directory for the base": (UNREADABLE, replaced(BASE, "directory")),
@@ -113,6 +111,26 @@ def test_what_etcd_cannot_open(name: str, good: Path, tmp_path: Path) -> None:
     shutil.copytree(good, data)
     damage(data)
     ends_with("etcd", code, data, tmp_path)
+
+
+@pytest.mark.parametrize("size", [10_000, 16_384])
+def test_a_base_that_lost_its_end_is_told_or_served(size: int, good: Path, tmp_path: Path) -> None:
+    """etcd may write past the new end before it reads there: then the pages are there again, empty."""
+    data = tmp_path / "data"
+    shutil.copytree(good, data)
+    cut(BASE, size)(data)
+    with server("etcd", data, tmp_path / "run") as runner:
+        until(
+            lambda: (
+                runner.process.poll() is not None or any("| ready after" in line for line in runner.lines)
+            ),
+            "it is ready or has ended",
+        )
+        runner.signal(signal.SIGTERM)
+        code = runner.wait()
+    assert code in (0, UNREADABLE), runner.text()
+    assert code == 0 or "move that directory away" in runner.lines[-1], runner.text()
+    assert "is restarted in" not in runner.text()
 
 
 def ends_with(role: str, code: ExitCode, data: Path, tmp_path: Path, *wrap: str) -> None:
