@@ -24,6 +24,15 @@ def from_json(text: str | bytes) -> Any:
     raise ValueError("it is nested too deeply")
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object that `text` is; empty: it is none."""
+    try:
+        found = from_json(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def _inside(value: object) -> Iterable[object]:
     if isinstance(value, dict):
         return value.values()

@@ -19,11 +19,10 @@ from entrypoint.commands.bench import comparison, places, results, suite
 from entrypoint.commands.diagnose import redact
 from entrypoint.commands.smoke import answers
 from entrypoint.errors import ConfigError
-from entrypoint.foreign import DEEPEST, from_json
+from entrypoint.foreign import DEEPEST, from_json, json_object
 from entrypoint.node import engine
 from entrypoint.plan.probe_types import NatsProbe
 from entrypoint.supervise.discovery import file_store, withdrawing
-from entrypoint.supervise.failures.data import json_object
 from entrypoint.supervise.failures.lines import read_line
 from entrypoint.supervise.failures.live import LiveHints
 from entrypoint.supervise.probes import asking, bootstrap_server

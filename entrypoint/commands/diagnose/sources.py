@@ -15,7 +15,7 @@ from typing import Any
 
 from entrypoint.commands.diagnose.times import HEAD, stamp_of
 from entrypoint.errors import ConfigError
-from entrypoint.supervise.failures.data import json_object
+from entrypoint.foreign import json_object
 from entrypoint.supervise.output.lines import strip_escapes
 
 PROCESSES = ("etcd", "nats", "frontend", "nginx", "prefill", "decode", "aggregated", "runner")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
 
 from entrypoint.errors import ExitCode
-from entrypoint.foreign import from_json
+from entrypoint.foreign import json_object
 from entrypoint.plan.types import Data
 
 _FATAL = re.compile(
@@ -73,12 +72,3 @@ def _last_words(lines: list[str]) -> tuple[str, str]:
             words = next((text for text in found.groups() if text is not None), "")
             return words.strip(), "\n".join(lines[number + 1 :])
     return "", ""
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """The JSON object that `text` is; empty: it is none."""
-    try:
-        found = from_json(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
