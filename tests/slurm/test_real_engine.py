@@ -24,6 +24,14 @@ def small(base: Path) -> Path:
     return cpu_engine.make_model(base / "models" / "small")
 
 
+def settings(model: Path, gpus: int = 1) -> dict[str, str]:
+    """The CPU engine's, over the nodes' own interface. `gpus`: ranks of a node."""
+    return cpu_engine.settings(model, gpus=gpus) | {
+        "GLOO_SOCKET_IFNAME": INTERFACE, "UCX_NET_DEVICES": INTERFACE, "GLM47_INTERFACE": INTERFACE,
+        "GLM47_ENGINE": "sglang", "GLM47_START_TIMEOUT": "600",
+    }  # fmt: skip
+
+
 def test_prefill_and_decode_over_four_nodes(submit: Submitter, six_nodes: Cluster, small: Path) -> None:
     """TP 2 on both sides: each rank has one of two KV heads, on a node of its own."""
     available(cpu_engine.engine_python)
@@ -32,12 +40,9 @@ def test_prefill_and_decode_over_four_nodes(submit: Submitter, six_nodes: Cluste
     job = submit(
         "disagg.sbatch", "--nodes=4",
         **{
-            **cpu_engine.settings(small),
-            "GLOO_SOCKET_IFNAME": INTERFACE, "UCX_NET_DEVICES": INTERFACE, "GLM47_INTERFACE": INTERFACE,
-            "GLM47_ENGINE": "sglang",
+            **settings(small),
             "GLM47_PREFILL_WORKERS": "1", "GLM47_PREFILL_NODES": "2",
             "GLM47_DECODE_WORKERS": "1", "GLM47_DECODE_NODES": "2",
-            "GLM47_START_TIMEOUT": "600",
         },
     )  # fmt: skip
     host, _, port = job.wait_ready(620).removeprefix("http://").partition(":")
@@ -55,12 +60,9 @@ def test_two_prefill_workers_share_a_node(submit: Submitter, six_nodes: Cluster,
     job = submit(
         "disagg.sbatch", "--nodes=2",
         **{
-            **cpu_engine.settings(small, gpus=2),
-            "GLOO_SOCKET_IFNAME": INTERFACE, "UCX_NET_DEVICES": INTERFACE, "GLM47_INTERFACE": INTERFACE,
-            "GLM47_ENGINE": "sglang",
+            **settings(small, gpus=2),
             "GLM47_PREFILL_WORKERS": "2", "GLM47_PREFILL_WORKERS_PER_NODE": "2", "GLM47_PREFILL_NODES": "1",
             "GLM47_DECODE_WORKERS": "1", "GLM47_DECODE_NODES": "1", "GLM47_DECODE_TP": "1",
-            "GLM47_START_TIMEOUT": "600",
         },
     )  # fmt: skip
     host, _, port = job.wait_ready(620).removeprefix("http://").partition(":")
