@@ -20,11 +20,11 @@ import httpx
 
 from bench import container
 from bench.systems import BIN, environment
-from entrypoint import run
 from entrypoint.commands.demo import command as demo
 from entrypoint.load import load_plan
 from entrypoint.plan.probe_types import FrontendProbe, Probe
 from entrypoint.plan.types import Plan
+from entrypoint.prepare.steps import prepare
 from entrypoint.supervise.probes import asking
 from tests.support.runner import ROOT, free_port
 
@@ -104,7 +104,7 @@ def _under_runner(folder: Path) -> Iterator[Plan]:
 def _by_hand(folder: Path) -> Iterator[Plan]:
     loaded = load_plan(_settings(folder), folder)
     plan = loaded.plan
-    run.prepare(plan)
+    prepare(plan)
     processes: list[subprocess.Popen[bytes]] = []
     try:
         with (folder / "output").open("wb") as out:

@@ -24,7 +24,7 @@ def main() -> None:
         _obey_stop_signals(128 + _signal.SIGTERM, (_signal.SIGTERM,))
     if words == ["run"]:
         # Without the command line's imports: they are an eighth of the way to the first spawn.
-        from entrypoint.run import run
+        from entrypoint.run.start import run
 
         run(os.environ)
     from entrypoint.commands.cli import COMMANDS, cli

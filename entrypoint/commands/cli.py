@@ -74,7 +74,7 @@ def cli() -> None:
 @cli.command("run")
 def run_command() -> None:
     """Start this container's processes and supervise them until they end."""
-    from entrypoint.run import run
+    from entrypoint.run.start import run
 
     run(os.environ)
 
@@ -184,7 +184,7 @@ def model_check(path: str | None) -> None:
 def model_prepare() -> None:
     """Make the corrected view under GLM47_RUN_DIR, as `run` does, and print its path."""
     from entrypoint.load import load_plan
-    from entrypoint.run import prepare
+    from entrypoint.prepare.steps import prepare
 
     plan = load_plan(os.environ, Path.cwd()).plan
     prepare(plan)

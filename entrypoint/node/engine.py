@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 from entrypoint.node.facts import EngineFacts
 
 IMAGE_PYTHON = "/opt/dynamo/venv/bin/python3"

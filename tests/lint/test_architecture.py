@@ -12,20 +12,15 @@ from tests.lint.sources import ROOT, Module, imports, modules
 
 FLOW = {
     "errors": "",
-    "aside": "errors supervise",
-    "last_words": "",
-    "files": "",
-    "foreign": "",
-    "late": "",
+    "base": "",
     "settings": "errors",
-    "node": "errors foreign settings",
+    "node": "errors base settings",
     "plan": "errors settings node",
-    "prepare": "errors foreign files node plan",
-    "supervise": "errors foreign files last_words plan",
+    "prepare": "errors base node plan",
+    "supervise": "errors base plan",
     "load": "errors settings node plan",
-    "leave": "errors settings node plan supervise last_words",
-    "run": "errors settings node plan prepare supervise aside last_words late load leave",
-    "commands": "errors foreign files settings node plan prepare supervise load run",
+    "run": "errors base settings node plan prepare supervise load",
+    "commands": "errors base settings node plan prepare supervise load run",
     "__main__": "commands run",
 }
 """Each part of `entrypoint`, and the parts that it may import."""
@@ -167,7 +162,7 @@ def test_modules_stay_small() -> None:
 def test_json_of_others_is_read_in_one_place() -> None:
     """What is nested too deeply is no ValueError of json's: a log's line would end the runner."""
     own = {
-        "entrypoint/foreign.py",
+        "entrypoint/base/foreign.py",
         "entrypoint/prepare/parser/asked.py",  # runs in the engine's interpreter
         "entrypoint/commands/bench/plots.py",  # runs in AIPerf's, on a report of ours
         "entrypoint/node/model/weights.py",  # says that it is nested too deeply, in its caller

@@ -14,9 +14,9 @@ from typing import NoReturn
 
 import pytest
 
-from entrypoint import aside as module
-from entrypoint.aside import aside
 from entrypoint.errors import ConfigError, PlannerLostError
+from entrypoint.run import aside as module
+from entrypoint.run.aside import aside
 from tests.support.runner import ROOT, alive, until
 from tests.support.stack import COMMAND, free_ports
 
@@ -93,7 +93,7 @@ def test_a_planner_that_waits_for_ever_is_bounded(monkeypatch: pytest.MonkeyPatc
 
 def test_it_goes_with_its_runner(tmp_path: Path) -> None:
     code = (
-        "import os, time; from pathlib import Path; from entrypoint.aside import aside\n"
+        "import os, time; from pathlib import Path; from entrypoint.run.aside import aside\n"
         "def plan():\n"
         f"    Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid())); time.sleep(1000)\n"
         "aside(plan, lambda: None)"
@@ -108,7 +108,7 @@ def test_it_goes_with_its_runner(tmp_path: Path) -> None:
 def test_it_goes_with_its_runner_when_it_is_stopped_first(tmp_path: Path) -> None:
     """The first time that it waits for a file, an import's, it is the kernel's already to end."""
     code = (
-        "import os, signal, sys; from pathlib import Path; from entrypoint.aside import aside\n"
+        "import os, signal, sys; from pathlib import Path; from entrypoint.run.aside import aside\n"
         "runner = os.getpid()\n"
         "def hook(event, arguments):\n"
         "    if event in ('import', 'open') and os.getpid() != runner:\n"
@@ -153,7 +153,7 @@ def test_a_stop_while_the_plan_is_made_is_a_stop(moment: float, everyone: bool, 
 def test_a_stop_ends_a_planner_that_is_stopped(tmp_path: Path) -> None:
     """SIGSTOP reaches it before it can ask the kernel to end it with its runner."""
     code = (
-        "import os, signal, time; from pathlib import Path; from entrypoint import aside\n"
+        "import os, signal, time; from pathlib import Path; from entrypoint.run import aside\n"
         "def leave(*_):\n"
         "    aside.give_up(); os._exit(0)\n"
         "signal.signal(signal.SIGTERM, leave)\n"

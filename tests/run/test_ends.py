@@ -153,14 +153,14 @@ def test_what_the_machine_lacks_is_no_fault_of_the_runner(name: str, where: str,
     error, code, words = SHORT[name]
     made = f"pickle.loads({pickle.dumps(error)!r})"
     script = (
-        "import os, pickle\nfrom entrypoint import run\nfrom entrypoint.load import Loaded\n"
+        "import os, pickle\nfrom entrypoint.run import start\nfrom entrypoint.load import Loaded\n"
         "def fail(*_):\n"
         f"    raise {made}\n"
         f"if {where == 'while starting'}:\n"
-        "    run.supervise = fail\n"
+        "    start.supervise = fail\n"
         "    from tests.support.plans import plan\n"
-        f"    run.become(lambda: Loaded(plan(run_dir={str(tmp_path / 'run')!r}), {{}}), os.environ)\n"
-        "run.become(fail, os.environ)\n"
+        f"    start.become(lambda: Loaded(plan(run_dir={str(tmp_path / 'run')!r}), {{}}), os.environ)\n"
+        "start.become(fail, os.environ)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60

@@ -24,8 +24,8 @@ from typing import Any
 if "TEST_CLOCK" in os.environ:  # before anything keeps the function
     time.time = (lambda now, ahead: lambda: now() + ahead)(time.time, float(os.environ["TEST_CLOCK"]))
 
-from entrypoint import run
 from entrypoint.load import Loaded
+from entrypoint.run import start
 
 AT_ONCE = 4
 
@@ -43,7 +43,7 @@ def each(plans: list[Any]) -> list[int]:
         pid = os.fork()
         if pid == 0:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            run.become(partial(Loaded, plan, dict(os.environ)), os.environ)
+            start.become(partial(Loaded, plan, dict(os.environ)), os.environ)
         running[pid] = index
     while running:
         _collect(running, codes)
@@ -75,9 +75,9 @@ if __name__ == "__main__":
     if "TEST_LOOKS" in os.environ:
         look_often(Path(os.environ["TEST_LOOKS"]))
     if sys.argv[1] == "run":
-        run.run(os.environ)
+        start.run(os.environ)
     if sys.argv[1] == "--each":
         print(json.dumps(each(pickle.loads(Path(sys.argv[2]).read_bytes()))))
     else:
         plan = pickle.loads(Path(sys.argv[1]).read_bytes())
-        run.become(lambda: Loaded(plan, dict(os.environ)), os.environ)
+        start.become(lambda: Loaded(plan, dict(os.environ)), os.environ)

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from entrypoint.base.foreign import from_json
 from entrypoint.commands.bench.markdown import NONE, number, table
 from entrypoint.commands.bench.report import FORMAT, JSON
 from entrypoint.commands.bench.results import METRICS
 from entrypoint.commands.bench.statistic import CONFIDENCE, Sample, noise
 from entrypoint.errors import ConfigError
-from entrypoint.foreign import from_json
 from entrypoint.plan.table import padded
 
 SAME_SETTINGS = ("title", "max_failed", "request_timeout")

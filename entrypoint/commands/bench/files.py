@@ -8,11 +8,11 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from entrypoint.base.files import replace_file
 from entrypoint.commands.bench import aiperf
 from entrypoint.commands.bench.markdown import PLOTS, markdown
 from entrypoint.commands.bench.report import JSON, Report
 from entrypoint.errors import CannotWriteError
-from entrypoint.files import replace_file
 
 MARKDOWN = "report.md"
 DRAW_TIMEOUT = 120.0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from entrypoint.base.foreign import from_json
 from entrypoint.errors import CannotWriteError, ConfigError, ModelError
-from entrypoint.foreign import from_json
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 """Any of them makes a directory one with a tokenizer."""

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 
 SUMMARY = "profile_export_aiperf.json"
 RECORDS = "profile_export.jsonl"

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from entrypoint.base.foreign import from_json
 from entrypoint.commands.smoke import answers as smoke_answers
 from entrypoint.commands.smoke import questions
 from entrypoint.errors import CheckFailedError, ConfigError, NobodyListensError
-from entrypoint.foreign import from_json
 from entrypoint.supervise.status import client
 
 T = TypeVar("T")

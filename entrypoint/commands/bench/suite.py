@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from entrypoint.base.foreign import from_json
 from entrypoint.errors import ConfigError
-from entrypoint.foreign import from_json
 
 PROFILES = Path(__file__).parent / "profiles"
 BUILT_IN = ("quick", "full")

@@ -12,9 +12,9 @@ from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from entrypoint.base.foreign import from_json
 from entrypoint.commands.check.across import Report
 from entrypoint.commands.check.findings import Finding
-from entrypoint.foreign import from_json
 from entrypoint.supervise.status import health
 
 ROUNDS = 5

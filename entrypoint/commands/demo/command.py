@@ -23,7 +23,7 @@ START_TIMEOUT = 120
 
 def demo(environ: Mapping[str, str]) -> NoReturn:
     """Make the demo model, serve it in the foreground, and exit with `run`'s code."""
-    from entrypoint.run import become
+    from entrypoint.run.start import become
 
     def load() -> Loaded:
         from entrypoint.load import load_plan

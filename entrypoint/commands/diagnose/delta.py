@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from entrypoint.base.foreign import from_json
 from entrypoint.errors import ConfigError
-from entrypoint.foreign import from_json
 
 _RUN = "ts|pid|uptime|age|time|begins|number|log_names|log_dir|run_dir"
 PASSING = re.compile(rf"(?:^|\.)(?:{_RUN})(?:\.|$)")

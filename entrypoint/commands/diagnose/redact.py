@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 
 HIDDEN = "***"
 _NAME = r"(?:password|passwd|passphrase|secret|token|(?:api|access|private)[-_]?key|credentials?|auth)"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from entrypoint.base.foreign import json_object
 from entrypoint.commands.diagnose.times import HEAD, stamp_of
 from entrypoint.errors import ConfigError
-from entrypoint.foreign import json_object
 from entrypoint.supervise.output.lines import strip_escapes
 
 PROCESSES = ("etcd", "nats", "frontend", "nginx", "prefill", "decode", "aggregated", "runner")

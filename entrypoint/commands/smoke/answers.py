@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 from entrypoint.supervise.probes import no_answer
 from entrypoint.supervise.probes.no_answer import Said
 

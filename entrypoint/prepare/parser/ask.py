@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import entrypoint
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 from entrypoint.plan.arguments import is_flag
 from entrypoint.plan.types import Plan
 

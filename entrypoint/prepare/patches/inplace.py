@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from entrypoint.files import replacing
+from entrypoint.base.files import replacing
 
 LOCK = ".glm47-runner.lock"
 LOCK_TIMEOUT = 60.0

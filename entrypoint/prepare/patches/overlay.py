@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from entrypoint.files import replace_file
+from entrypoint.base.files import replace_file
 
 _HOOK = '''"""Imports patched copies of sglang modules in place of the originals."""
 

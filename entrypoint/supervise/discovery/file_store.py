@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 
 INTERVAL = 2.0
 """Seconds between two rounds."""

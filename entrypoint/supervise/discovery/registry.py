@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 
 if TYPE_CHECKING:
     import httpx

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 from entrypoint.plan.types import Withdrawal
 from entrypoint.supervise.discovery.registry import TIMEOUT, Entry, RegistryError, open_registry
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from entrypoint.base.foreign import json_object
 from entrypoint.errors import ExitCode
-from entrypoint.foreign import json_object
 from entrypoint.plan.types import Data
 
 _FATAL = re.compile(

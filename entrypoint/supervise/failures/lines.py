@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 
 
 class Level(IntEnum):

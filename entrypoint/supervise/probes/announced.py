@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 from entrypoint.plan.types import Announcements
 from entrypoint.supervise.discovery.registry import RegistryError, open_registry
 from entrypoint.supervise.probes import bootstrap_server

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.base.foreign import from_json
 from entrypoint.errors import shortage
-from entrypoint.foreign import from_json
 from entrypoint.plan.own_questions import WARM_UP_HEADERS
 from entrypoint.plan.types import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe, StoreProbe
 from entrypoint.supervise.discovery import file_store

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 
 if TYPE_CHECKING:
     import httpx

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 from entrypoint.plan.engine import kv_layouts
 from entrypoint.plan.probe_types import FrontendProbe
 from entrypoint.plan.types import KvLayout

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 from entrypoint.plan.types import FrontendProbe
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import http.client
 import urllib.parse
 from typing import Any
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 
 TIMEOUT = 5.0
 """Seconds."""

@@ -11,7 +11,8 @@ import signal
 import threading
 from typing import Any
 
-from entrypoint import __version__, last_words
+from entrypoint import __version__
+from entrypoint.base import last_words
 from entrypoint.errors import ConfigError, ExitCode
 from entrypoint.supervise.lifecycle.peer_watch import HELD
 from entrypoint.supervise.status import health

@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from entrypoint.base.files import replace_file
 from entrypoint.errors import ExitCode
-from entrypoint.files import replace_file
 from entrypoint.plan.types import Peer, Plan, to_jsonable
 from entrypoint.supervise.output.lines import stamp
 from entrypoint.supervise.status.client import get

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from entrypoint.files import replace_file
-from entrypoint.foreign import from_json
+from entrypoint.base.files import replace_file
+from entrypoint.base.foreign import from_json
 from entrypoint.plan.types import Plan
 
 KEPT = 5

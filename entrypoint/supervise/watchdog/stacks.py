@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from entrypoint.foreign import from_json
+from entrypoint.base.foreign import from_json
 from entrypoint.supervise import process_tree
 from entrypoint.supervise.watchdog import collectives
 from entrypoint.supervise.watchdog.collectives import Collective

@@ -109,7 +109,7 @@ def test_a_start_loads_nothing_of_the_page() -> None:
     names = [
         f"entrypoint.supervise.status.{name}" for name in ("pages", "view", "deployment", "starts", "access")
     ]
-    code = "import sys, entrypoint.run as r; r.import_supervisor(); "
+    code = "import sys, entrypoint.run.supervised as r; r.import_supervisor(); "
     code += f"print([n for n in {names} if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout == "[]\n"

@@ -140,7 +140,8 @@ def test_the_package_is_loaded_by_the_first_connection_only(tmp_path: Path) -> N
 
 
 def test_nothing_else_imports_the_package() -> None:
-    code = "import sys, entrypoint.run as r; r.import_supervisor(); print('supervisor' in sys.modules)"
+    code = "import sys, entrypoint.run.supervised as r; r.import_supervisor(); "
+    code += "print('supervisor' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "False"
     folder = ROOT / "entrypoint" / "supervise" / "supervisord"

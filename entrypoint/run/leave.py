@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from entrypoint import last_words
+from entrypoint.base import last_words
 from entrypoint.errors import ExitCode
 from entrypoint.node import in_slurm
 from entrypoint.node.in_group import in_group

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from entrypoint.base.foreign import DEEPEST, from_json, json_object
 from entrypoint.commands.bench import comparison, places, results, suite
 from entrypoint.commands.diagnose import redact
 from entrypoint.commands.smoke import answers
 from entrypoint.errors import ConfigError
-from entrypoint.foreign import DEEPEST, from_json, json_object
 from entrypoint.node import engine
 from entrypoint.plan.probe_types import NatsProbe
 from entrypoint.supervise.discovery import file_store, withdrawing

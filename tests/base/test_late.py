@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from entrypoint.late import late_dataclasses
+from entrypoint.base.late import late_dataclasses
 
 PLAIN = dataclasses._create_fn  # type: ignore[attr-defined]
 NAMES = ("alpha", "beta", "gamma", "delta")

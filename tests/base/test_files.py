@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.files import replace_file, replacing
+from entrypoint.base.files import replace_file, replacing
 
 
 def test_the_new_content_is_there_at_once_and_readable_for_all(tmp_path: Path) -> None:
