@@ -200,4 +200,28 @@ def test_explain_layout_shows_the_table_for_the_node_count() -> None:
     mark = original.rpartition("  ")[2]
     assert f"{mark}: KV heads land in wrong places: wrong answers (sglang 19086)" in lines
     one = run("plan", "--explain", "layout", "--nodes=1", GLM47_PYTHON="/nonexistent")
-    assert one.output.endswith("(two roles need two nodes at least)\n")
+    assert one.output.endswith(
+        "(none: two roles need two nodes at least, and a worker a TP of the first table)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shared", "lines"),
+    [
+        ({"PREFILL": "2"}, ["2        1/2         2   1       1           4   0%       right"]),
+        ({"DECODE": "2"}, ["1        1           4   2       1/2         2   0%       wrong 2"]),
+        (
+            {"PREFILL": "4", "DECODE": "2"},
+            ["4        1/4         1   2       1/2         2   0%       right"],
+        ),
+        (
+            {"PREFILL": "3"},
+            ["(none: two roles need two nodes at least, and a worker a TP of the first table)"],
+        ),
+    ],
+)
+def test_explain_layout_knows_workers_that_share_a_node(shared: dict[str, str], lines: list[str]) -> None:
+    given = {f"GLM47_{role}_WORKERS_PER_NODE": number for role, number in shared.items()}
+    found = run("plan", "--explain", "layout", "--nodes=2", GLM47_PYTHON="/nonexistent", **given)
+    assert found.exit_code == 0
+    assert found.output.partition("2 nodes of 4 GPUs as:\n")[2].splitlines()[-len(lines) :] == lines

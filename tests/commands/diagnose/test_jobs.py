@@ -77,7 +77,8 @@ def test_the_first_of_three_nodes_is_named_although_its_clock_is_ahead(tmp_path:
     assert abs(found.ahead["n1"] - 40) < 0.5 and abs(found.ahead["n2"] + 25) < 0.5
     shown = report.text(found)
     print(shown)
-    assert "clocks: corrected to n0's: n1 +40.0 s, n2 -25.0 s" in shown
+    told_of_clocks = ", ".join(f"{name} {found.ahead[name]:+.1f} s" for name in ("n1", "n2"))
+    assert f"clocks: corrected to n0's: {told_of_clocks}" in shown
     order = [line.nodes for line in found.timeline if "Read error" in line.text or "first cause" in line.text]
     # n0 says it last, unless its runner has ended it before that for the lost peer.
     assert [nodes[0] for nodes in order] == ["n1", "n2"]
