@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
+import re
 import time
 import urllib.parse
 from collections.abc import Mapping
@@ -15,10 +17,16 @@ import click
 from entrypoint.errors import CheckFailedError, ConfigError
 from entrypoint.plan import table as plan_table
 from entrypoint.plan.endpoint import bracketed
-from entrypoint.supervise.status.client import get
+from entrypoint.supervise.status import client, told
 
 WATCH_INTERVAL = 2.0
 """Seconds between two looks."""
+_GIVE = "give HOST, HOST:PORT or [ADDRESS]:PORT of a runner's health endpoint, which is plain HTTP"
+_IS_IT = "is the runner up, and this its health port?"
+_HOST = re.compile(r"[\w.:%-]{1,253}")
+"""Letters of host names and addresses."""
+SILENT, CLOSED = "silent", "closed"
+"""States of runners that say nothing, and that ask for a token."""
 ENDPOINTS = {"startup": "/startupz", "live": "/livez", "ready": "/readyz"}
 
 
@@ -32,19 +40,30 @@ def local_url(environ: Mapping[str, str], cwd: Path) -> str:
 
 
 def remote_url(host: str, environ: Mapping[str, str], cwd: Path) -> str:
-    """The address of another container's health endpoint; the port defaults to GLM47_HEALTH_PORT."""
+    """The address of another container's health endpoint; the port defaults to GLM47_HEALTH_PORT.
+
+    ConfigError (78) for what is no host.
+    """
     from entrypoint.load import load_settings
 
-    if "://" not in host:
-        host = f"http://{host}"
-    parts = urllib.parse.urlsplit(host)
     try:
-        port = parts.port or load_settings(environ, cwd).settings.health_port
+        parts = urllib.parse.urlsplit(host if "://" in host else f"http://{_one_host(host)}")
+        port = parts.port
     except ValueError:
-        raise ConfigError(f"cannot ask: {host}: give HOST or HOST:PORT") from None
-    if not parts.hostname:
-        raise ConfigError(f"cannot ask: {host}: give HOST or HOST:PORT")
-    return f"http://{bracketed(parts.hostname)}:{port}"
+        raise ConfigError(f"cannot ask: {plan_table.clean(host)}: {_GIVE}") from None
+    # urlsplit leaves line ends and tabs out without a word.
+    name = parts.hostname or "" if "".join(host.split()) == host else ""
+    if parts.scheme != "http" or parts.username is not None or port == 0 or not _HOST.fullmatch(name):
+        raise ConfigError(f"cannot ask: {plan_table.clean(host)}: {_GIVE}")
+    return f"http://{bracketed(name)}:{port or load_settings(environ, cwd).settings.health_port}"
+
+
+def _one_host(host: str) -> str:
+    """An IPv6 address alone gets its brackets."""
+    try:
+        return f"[{ipaddress.IPv6Address(host)}]"
+    except ValueError:
+        return host
 
 
 def token(environ: Mapping[str, str], cwd: Path) -> str | None:
@@ -58,10 +77,13 @@ def token(environ: Mapping[str, str], cwd: Path) -> str | None:
 def probe(url: str, kind: str) -> tuple[bool, str]:
     """Ask one of the three probes: whether it passes, and a line that says why not."""
     try:
-        code, body = get(url, ENDPOINTS[kind])
+        code, body = client.get(url, ENDPOINTS[kind])
+        state = told.state(body)
     except OSError as error:
-        return False, f"cannot ask {url}: {error.strerror or error}: is the runner up?"
-    reason = body.get("reason") or "; ".join(body.get("waiting_for") or []) or body.get("state", "")
+        return False, f"cannot ask {url}: {client.why(error)}: {_IS_IT}"
+    except ValueError:
+        return False, f"cannot ask {url}: it answers {code}, and not as a runner does: {_IS_IT}"
+    reason = state["reason"] or "; ".join(state["waiting_for"]) or state["state"]
     return code == 200, f"{kind}: {'yes' if code == 200 else 'no'}" + (f": {reason}" if reason else "")
 
 
@@ -70,8 +92,8 @@ def show(urls: list[str], style: str, watch: bool, token: str | None = None) -> 
     while True:
         with ThreadPoolExecutor(min(32, len(urls))) as pool:
             answers = list(pool.map(lambda url: _ask(url, token), urls))
-        if len(urls) == 1 and not answers[0].get("processes") and not watch:
-            raise CheckFailedError(f"cannot ask {urls[0]}: {answers[0]['reason']}: is the runner up?")
+        if len(urls) == 1 and answers[0]["state"] in (SILENT, CLOSED) and not watch:
+            raise CheckFailedError(f"cannot ask {urls[0]}: {answers[0]['reason']}: {_IS_IT}")
         if style == "json":
             click.echo(json.dumps(answers[0] if len(answers) == 1 else answers, indent=2))
         else:
@@ -83,14 +105,11 @@ def show(urls: list[str], style: str, watch: bool, token: str | None = None) -> 
 
 def _ask(url: str, token: str | None) -> dict[str, Any]:
     try:
-        code, answer = get(url, "/status", token=token)
-        if code != 401:
-            return answer
-        reason = "it asks for a token: set GLM47_STATUS_TOKEN"
-        return {"state": "closed", "ready": False, "reason": reason, "processes": []}
+        return client.get_status(url, token=token)
     except OSError as error:
-        reason = error.strerror or str(error)
-        return {"state": "silent", "ready": False, "reason": reason, "processes": []}
+        # One of the system's has a number.
+        state = CLOSED if isinstance(error, PermissionError) and error.errno is None else SILENT
+        return {"state": state, "ready": False, "reason": client.why(error), "processes": []}
 
 
 HEADER = ("HOST", "PROCESS", "STATE", "READY", "AGE", "RESTARTS", "DOING")
@@ -114,7 +133,7 @@ def table(urls: list[str], answers: list[dict[str, Any]]) -> str:
         if answer.get("reason"):
             notes.append(f"{host}: {answer['state']}: {answer['reason']}")
         notes += [f"{host}: warning: {w}" for w in answer.get("warnings", [])]
-    return "\n".join([*plan_table.table(rows), *notes])
+    return "\n".join(map(plan_table.clean, [*plan_table.table(rows), *notes]))
 
 
 def duration(seconds: float | None) -> str:

@@ -60,7 +60,10 @@ def _sums(text: str, names: tuple[str, ...], label: str = "") -> list[float | No
 
 
 def workers_of(plan: Mapping[str, Any], host: str) -> list[Worker]:
-    """The prefill and decode workers that a runner's /plan describes, as reached at `host`."""
+    """The prefill and decode workers that a runner's /plan describes, as reached at `host`.
+
+    AttributeError, KeyError and TypeError for what is no plan.
+    """
     ports = {p["process"]: p["number"] for p in plan.get("ports", ()) if p.get("name") == "system"}
     found = []
     for process in plan.get("processes", ()):
@@ -108,7 +111,13 @@ def find(
                 "every prefill and decode runner"
             ) from None
         host = urllib.parse.urlsplit(url).netloc.rpartition(":")[0]
-        found += workers_of(plan, host) if code == 200 else []
+        try:
+            found += workers_of(plan if code == 200 else {}, host)
+        except (AttributeError, KeyError, TypeError):
+            raise NobodyListensError(
+                f"cannot ask {url} for its workers: it answers {code} and no runner's plan: give --worker "
+                "HOST[:PORT] of every prefill and decode runner, with their health ports"
+            ) from None
     return found
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from entrypoint.commands.watch.stream import Followed
+from entrypoint.plan.table import clean
 
 SIGNS = {"good": "●", "busy": "◐", "warn": "▲", "bad": "✖", "idle": "○"}
 """A sign of its own for each kind of state: colour is never the only one."""
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,3 @@ def _findings(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "warn", f"{process['name']}: {finding['text']}"
     for text in status.get("warnings", ()):
         yield "warn", str(text)
-
-
-def clean(text: object) -> str:
-    """`text` without what a terminal would obey."""
-    return _UNPRINTABLE.sub(" ", str(text))

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from entrypoint.base.foreign import from_json
-from entrypoint.supervise.status.client import bearer
+from entrypoint.supervise.status import told
+from entrypoint.supervise.status.client import asks_for, bearer
 
 SILENCE = 3.0
 """Seconds without an event, of which one comes each second, after which a runner is called dead."""
@@ -31,13 +32,13 @@ class Followed:
     over: dict[str, Any] | None = None
     """How it has ended, if it said so: code and reason."""
 
-    def take(self, event: dict[str, Any], now: float) -> None:
-        """An event that came at `now` (monotonic seconds)."""
-        self.heard, self.over = now, event.get("over")
-        if (count := event.get("count")) is not None:
-            self.nodes = {number: said for number, said in self.nodes.items() if number < count}
-        for number, view in event["nodes"].items():
-            self.nodes[int(number)] = now, view
+    def take(self, event: object, now: float) -> None:
+        """An event that came at `now` (monotonic seconds). ValueError: it is none of a runner's."""
+        said = told.event(event)
+        self.heard, self.over = now, said["over"]
+        if (count := said["count"]) is not None:
+            self.nodes = {number: node for number, node in self.nodes.items() if number < count}
+        self.nodes |= {number: (now, view) for number, view in said["nodes"].items()}
 
     def dead(self, now: float) -> bool:
         """Whether it has said nothing for too long at `now` (monotonic seconds), and not that it ends."""
@@ -61,7 +62,7 @@ class Follower:
         while not self._closed.is_set():
             try:
                 self._listen()
-            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:
                 with self.lock:
                     self.followed.why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             self._closed.wait(PAUSE)
@@ -74,9 +75,7 @@ class Follower:
             answer = connection.getresponse()
             if answer.status != 200:
                 closed = answer.status == 401
-                raise OSError(
-                    "it asks for a token: set GLM47_STATUS_TOKEN" if closed else f"it answers {answer.status}"
-                )
+                raise OSError(asks_for(self._token) if closed else f"it answers {answer.status}")
             while not self._closed.is_set() and (line := answer.readline()):
                 if line.startswith(b"data: "):
                     event = from_json(line[6:])

@@ -85,23 +85,19 @@ class Poller:
 
 def ask(peer: Peer, timeout: float = TIMEOUT, token: str | None = None) -> Answer:
     """Ask a peer's health endpoint for its status once, for `timeout` seconds."""
-    from entrypoint.supervise.status.client import get
+    from entrypoint.supervise.status import client
 
     began, asked_at = time.monotonic(), time.time()
     try:
-        code, status = get(peer.url, "/status", timeout, token)
+        status = client.get_status(peer.url, timeout, token)
     except ConnectionRefusedError:
         return Answer(peer.name, refused=True, why="connection refused")
     except OSError as error:
-        return Answer(peer.name, why=error.strerror or str(error) or type(error).__name__)
-    if code == 401:
-        return Answer(peer.name, why="it asks for another GLM47_STATUS_TOKEN than this one has")
-    if code != 200 or "state" not in status:
-        return Answer(peer.name, why=f"its health port answers {code} and no status")
+        return Answer(peer.name, why=client.why(error))
     return Answer(peer.name, status, clock=_clock(status, asked_at, time.monotonic() - began))
 
 
 def _clock(status: Mapping[str, Any], asked_at: float, round_trip: float) -> Clock | None:
     """What the time in a peer's answer says of its clock: it was taken about half way."""
-    told = status.get("time")
-    return Clock(told - asked_at - round_trip / 2, round_trip) if isinstance(told, int | float) else None
+    told = status["time"]
+    return None if told is None else Clock(told - asked_at - round_trip / 2, round_trip)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from entrypoint.plan.types import Peer, Plan
-from entrypoint.supervise.status.client import get
+from entrypoint.supervise.status import client, told
 from entrypoint.supervise.status.view import NodeView, silent
 
 INTERVAL = 1.0
@@ -104,12 +104,17 @@ class Deployment:
     def _ask(self, peer: Peer) -> dict[str, Any]:
         named = {"name": peer.name, "holds": peer.what, "url": peer.url}
         try:
-            code, view = get(peer.url, "/view", TIMEOUT, self._token)
-            why = f"its health port answers {code} and no view"
+            code, answer = client.get(peer.url, "/view", TIMEOUT, self._token)
+            why = (
+                client.asks_for(self._token) if code == 401 else f"its health port answers {code} and no view"
+            )
+            view = told.view(answer)
         except OSError as error:
-            code, view, why = 0, {}, error.strerror or str(error) or type(error).__name__
+            code, why = 0, client.why(error)
+        except ValueError:
+            code = 0
         now = time.monotonic()
-        if code == 200 and isinstance(view.get("status"), dict):
+        if code == 200 and view["status"] is not None:
             self._answered[peer.name] = now, view
             return view | named
         when, last = self._answered.get(peer.name, (None, None))

@@ -22,7 +22,7 @@ from entrypoint.base.files import replace_file
 from entrypoint.errors import ExitCode
 from entrypoint.plan.types import Peer, Plan, to_jsonable
 from entrypoint.supervise.output.lines import stamp
-from entrypoint.supervise.status.client import get
+from entrypoint.supervise.status import client
 
 INTERVAL = 1.0
 """Seconds between two looks at the status."""
@@ -117,14 +117,11 @@ class JobFiles:
 
     def _ask(self, peer: Peer) -> dict[str, Any]:
         try:
-            code, status = get(peer.url, "/status", PATIENCE, self._plan.status_token)
-            why = f"its health port answers {code} and no status"
+            status = client.get_status(peer.url, PATIENCE, self._plan.status_token)
         except OSError as error:
-            code, status, why = 0, {}, error.strerror or str(error) or type(error).__name__
-        if code == 200 and "state" in status:
-            return {"holds": peer.what, "answers": True, "at": stamp(time.time()), **_of_node(status)}
-        last = self._nodes.get(peer.name, {"holds": peer.what, "at": None})
-        return last | {"answers": False, "why": why}
+            last = self._nodes.get(peer.name, {"holds": peer.what, "at": None})
+            return last | {"answers": False, "why": client.why(error)}
+        return {"holds": peer.what, "answers": True, "at": stamp(time.time()), **_of_node(status)}
 
     def _write_status(self, status: Mapping[str, Any], over: bool = False) -> None:
         job = self._plan.job

@@ -134,3 +134,30 @@ def test_what_is_no_worker_is_refused() -> None:
             pd.find([wrong], nothing, nothing)
     with pytest.raises(NobodyListensError, match="for its workers"):
         pd.find([], nothing, nothing)
+
+
+NO_PLANS = (
+    '{"processes": [1]}',
+    '{"processes": 5}',
+    '{"ports": [1], "processes": []}',
+    '{"ports": [{"name": "system"}]}',
+    '{"ports": [{"name": "system", "process": "decode", "number": 1}], '
+    '"processes": [{"name": "decode", "argv": 5}]}',
+    '{"ports": null}',
+)
+
+
+@pytest.mark.parametrize("text", NO_PLANS)
+def test_what_answers_and_is_no_runner_is_named(text: str) -> None:
+    with page(text=text) as url:
+        address = url.removesuffix("/metrics")
+        with pytest.raises(
+            NobodyListensError, match=f"^cannot ask {address} for its workers: it answers 200 and no"
+        ):
+            pd.find([], lambda: address, lambda value: value)
+
+
+@pytest.mark.parametrize("status", [401, 404, 500])
+def test_what_answers_with_an_error_has_no_workers(status: int) -> None:
+    with page(text="{}", status=status) as url:
+        assert pd.find([], lambda: url.removesuffix("/metrics"), lambda value: value) == []
