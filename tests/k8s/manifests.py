@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -17,7 +18,16 @@ from tests.k8s.programs import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
-LAYOUTS = ("single-node", "1p1d", "1p2d", "multi-node")
+LAYOUTS = (
+    *("single-node", "1p1d", "1p2d", "2p2d", "shared-nodes"),
+    *("wide-decode", "multi-node", "multi-node-2p2d"),
+)
+IN_GROUPS = {
+    "wide-decode": {"glm47-decode"},
+    "multi-node": {"glm47-prefill", "glm47-decode"},
+    "multi-node-2p2d": {"glm47-prefill", "glm47-decode"},
+}
+"""The layouts with workers of several nodes in one NVLink domain, and which workers those are."""
 OVERLAYS = (*LAYOUTS, *(f"mocker/{layout}" for layout in LAYOUTS))
 NAMESPACE = "default"
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -54,12 +64,24 @@ def overlay(name: str) -> list[Object]:
 
 def with_component(component: str, directory: Path, layout: str = "1p1d") -> list[Object]:
     """A layout with an optional component, as the README says to add one."""
+    return built(directory, {"resources": [f"../{layout}"], "components": [f"../components/{component}"]})
+
+
+def built(
+    directory: Path, kustomization: Object, files: Mapping[str, str] = MappingProxyType({})
+) -> list[Object]:
+    """What an overlay of a person's own makes, which lies in a folder beside the layouts.
+
+    `files`: its other files, texts by path.
+    """
     copied = directory / "k8s"
-    subprocess.run(["cp", "-r", K8S, copied], check=True)
-    (copied / "mine").mkdir()
-    kustomization = {"resources": [f"../{layout}"], "components": [f"../components/{component}"]}
-    (copied / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return build(copied / "mine")
+    if not copied.exists():
+        subprocess.run(["cp", "-r", K8S, copied], check=True)
+    mine = copied / f"mine-{len(list(copied.iterdir()))}"
+    for name, text in {**files, "kustomization.yaml": yaml.safe_dump(kustomization)}.items():
+        (mine / name).parent.mkdir(parents=True, exist_ok=True)
+        (mine / name).write_text(text)
+    return build(mine)
 
 
 def operator_objects() -> list[Object]:

@@ -8,6 +8,11 @@ import pytest
 
 from tests.k8s.manifests import OVERLAYS, of_kind, overlay, pods, selects, with_component
 
+OWN = {
+    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "glm47", "app.kubernetes.io/instance": "glm47"}}
+}
+"""This deployment's pods, as a policy names them."""
+
 
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_only_the_api_is_reachable(name: str) -> None:
@@ -21,7 +26,7 @@ def test_only_the_api_is_reachable(name: str) -> None:
         assert any("Egress" in p["policyTypes"] for p in on_pod)
         for rule in (r for p in on_pod for r in p.get("ingress", [])):
             if "from" in rule:
-                assert rule["from"] == [{"podSelector": {"matchLabels": {"app.kubernetes.io/name": "glm47"}}}]
+                assert rule["from"] == [OWN]
             else:
                 assert component == "frontend" and rule["ports"] == [{"port": "http"}]
 
@@ -30,8 +35,7 @@ def test_only_the_api_is_reachable(name: str) -> None:
 def test_name_servers_are_reachable_where_clusters_have_them(name: str) -> None:
     """Outside of this deployment, nothing else is."""
     policies = [p["spec"] for p in of_kind(overlay(name), "NetworkPolicy")]
-    own = {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "glm47"}}}
-    (names,) = (rule for p in policies for rule in p.get("egress", []) if rule["to"] != [own])
+    (names,) = (rule for p in policies for rule in p.get("egress", []) if rule["to"] != [OWN])
     assert {(port["port"], port["protocol"]) for port in names["ports"]} == {
         (number, protocol) for number in (53, 5353) for protocol in ("TCP", "UDP")
     }
