@@ -61,3 +61,9 @@ class Facts:
     """The environment names a proxy for HTTP."""
     no_proxy: str = ""
     """What the environment says that no proxy is for."""
+    own_python: str = "python3"
+    """The runner's own interpreter."""
+    own_name: str = ""
+    """What this machine is called; empty: nobody looked."""
+    etcd_member: str | None = None
+    """Which of GLM47_ETCD_MEMBERS this machine is, by name; None: none, or several."""

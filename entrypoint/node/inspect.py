@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -21,12 +22,23 @@ def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True
         from entrypoint.node.model.directory import read_facts
 
         found = read_facts(settings.model_path)
+    own_name, member = "", None
+    if settings.etcd_members is not None and "etcd" in settings.role:
+        from entrypoint.node import etcd_member
+        from entrypoint.node.network import Network
+        from entrypoint.settings.members import members
+
+        network = Network()
+        own_name, member = network.name(), etcd_member.own(members(settings.etcd_members), network)
     return Facts(
         found,
         engine.gather(settings.python, environ),
         gpus=gpus_given(environ),
         proxied=any(environ.get(name) for name in PROXY_VARIABLES),
         no_proxy=",".join(filter(None, (environ.get(name, "").strip(", ") for name in NO_PROXY_VARIABLES))),
+        own_python=sys.executable,
+        own_name=own_name,
+        etcd_member=member,
     )
 
 

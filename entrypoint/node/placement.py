@@ -264,7 +264,7 @@ def from_environ(
     if placed.one_machine:
         return placed
     told = [environ.get(name) for name in ("SGLANG_HOST_IP", "HOST_IP")]
-    store = environ.get("ETCD_ENDPOINTS", "").partition("://")[2].rpartition(":")[0]
+    store = environ.get("ETCD_ENDPOINTS", "").partition(",")[0].partition("://")[2].rpartition(":")[0]
     return _in_network(placed, network, told=(*told, store))
 
 

@@ -15,7 +15,7 @@ from entrypoint.plan import releases
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.deployment import decide
 from entrypoint.plan.diagnostics import Diagnostic, Level, note, problems, texts, unmet, warning
-from entrypoint.plan.roles import engine_env, frontend, job, kv_layout, mocker, servers, worker
+from entrypoint.plan.roles import engine_env, etcd, frontend, job, kv_layout, mocker, servers, worker
 from entrypoint.plan.roles.announcements import announcements
 from entrypoint.plan.roles.endpoints import health
 from entrypoint.plan.roles.rank import resolve_ranks
@@ -45,7 +45,7 @@ def build_plan(
     layouts, about_layouts = kv_layout.layouts(ctx, ranks)
     in_front = job.nginx(ctx)
     parts: list[Part] = [
-        *([servers.etcd(ctx)] if "etcd" in ctx.roles else []),
+        *([etcd.etcd(ctx)] if "etcd" in ctx.roles else []),
         *([servers.nats(ctx)] if "nats" in ctx.roles else []),
         *workers,
         *([frontend.frontend(ctx, cwd)] if "frontend" in ctx.roles else []),

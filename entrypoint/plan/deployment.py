@@ -13,7 +13,7 @@ from entrypoint.plan.context import Context
 from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, note, problem, warning
 from entrypoint.plan.endpoint import ANY6, LOOPBACK, bracketed
 from entrypoint.plan.releases import MOCKER_NEEDS_NATS
-from entrypoint.plan.roles import endpoints, engine_env, frontend, mocker, servers
+from entrypoint.plan.roles import endpoints, engine_env, etcd, frontend, mocker, servers
 from entrypoint.plan.stop_budget import shares
 from entrypoint.plan.types import Gate, StoreProbe
 from entrypoint.settings.schema import Settings
@@ -51,21 +51,21 @@ def decide(s: Settings, placement: Placement, facts: Facts, native: Mapping[str,
     said = about_options if "frontend" in roles else ()
     base = replace(base, frontend_options=options, diagnostics=(*base.diagnostics, *said))
     uses_dynamo = bool(set(roles) & {*WORKER_ROLES, "frontend"})
-    etcd = _etcd(base) if uses_dynamo and base.discovery == "etcd" else Server()
+    store = _etcd(base) if uses_dynamo and base.discovery == "etcd" else Server()
     needed, why = _needs_nats(base) if uses_dynamo else (False, ())
     nats = _nats(base) if needed else Server()
-    gates = [gate for gate in (etcd.gate, nats.gate) if gate is not None]
+    gates = [gate for gate in (store.gate, nats.gate) if gate is not None]
     if base.discovery == "file" and "frontend" in roles and not base.worker_roles:
         gates.append(_store_gate(base))
-    roles = _with(_with(roles, "etcd", etcd.ours), "nats", nats.ours)
+    roles = _with(_with(roles, "etcd", store.ours), "nats", nats.ours)
     return replace(
         base,
         roles=roles,
-        etcd_url=etcd.url,
+        etcd_url=store.url,
         nats_url=nats.url,
         gates=tuple(gates),
         stop=shares(s.stop_timeout, {KINDS.get(r, "worker") for r in roles}, worker_drains=not single),
-        diagnostics=(*base.diagnostics, *etcd.diagnostics, *why, *nats.diagnostics),
+        diagnostics=(*base.diagnostics, *store.diagnostics, *why, *nats.diagnostics),
     )
 
 
@@ -101,6 +101,11 @@ def _check_roles(s: Settings, placement: Placement, wanted: set[str]) -> Iterato
         )
     if "nginx" in wanted and placement.job is None:
         yield problem("cannot use ROLE: nginx: only ROLE=auto under SLURM places it: leave it out")
+    if s.etcd_members is not None and placement.job is not None:
+        yield problem(
+            f"cannot use GLM47_ETCD_MEMBERS: {s.etcd_members}: ROLE=auto under SLURM runs one etcd, on the "
+            "head: leave it out, or set ETCD_ENDPOINTS to members that run elsewhere"
+        )
     if s.prefill_workers and {"single", "aggregated"} & set(roles):
         yield problem(
             f"cannot use GLM47_PREFILL_WORKERS: {s.prefill_workers} with ROLE={','.join(roles)}: "
@@ -151,8 +156,10 @@ def _etcd(ctx: Context) -> Server:
     ca_file = ctx.native.get("ETCD_AUTH_CA")
 
     def gate(url: str, setting: str) -> Gate:
-        return servers.etcd_gate(url, setting, ctx.settings.server_timeout, ca_file)
+        return etcd.etcd_gate(url, setting, ctx.settings.server_timeout, ca_file)
 
+    if "ETCD_ENDPOINTS" not in ctx.native and (urls := etcd.member_urls(ctx.settings)) is not None:
+        return Server(urls, gate=None if "etcd" in ctx.roles else gate(urls, "GLM47_ETCD_MEMBERS"))
     return _server(ctx, "etcd", "no etcd", "ETCD_ENDPOINTS", "http", ctx.settings.etcd_port, gate)
 
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class HttpProbe:
-    """Ready when GET `url` answers 2xx."""
+    """Ready when GET `url`, or one of `others`, answers 2xx."""
 
     url: str
     ca_file: str | None = None
+    others: tuple[str, ...] = ()
     kind: str = field(default="http", init=False)
 
     @property
     def where(self) -> str:
         """The address, for people."""
-        return self.url
+        return ", ".join((self.url, *self.others))
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Announcements:
     store: str
     """`etcd` or `file`."""
     where: str
-    """URL of an etcd endpoint, or the directory of the file store."""
+    """etcd's endpoints, joined by commas, or the directory of the file store."""
     namespace: str
     """Of Dynamo."""
     ca_file: str | None = None

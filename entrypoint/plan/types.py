@@ -58,7 +58,7 @@ class Withdrawal:
     store: str
     """`etcd` or `file`."""
     where: str
-    """URL of an etcd endpoint, or the directory of the file store."""
+    """etcd's endpoints, joined by commas, or the directory of the file store."""
     ca_file: str | None = None
 
 

@@ -11,9 +11,14 @@ _NAME = re.compile(r"\w(?:[\w.-]*\w)?\.?")
 
 def not_a_host(field: str, text: str) -> str | None:
     """What to do about the value `text` of `field`, where that names a host and `text` is none; else None."""
-    if field not in HOSTS or _NAME.fullmatch(text) or _is_ipv6(text):
+    if field not in HOSTS or is_host(text):
         return None
     return "give a host name or an address alone, without scheme, port or path: ports have their own settings"
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` can be a host's name or address."""
+    return _NAME.fullmatch(text) is not None or _is_ipv6(text)
 
 
 def _is_ipv6(text: str) -> bool:

@@ -15,13 +15,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from entrypoint.settings import pasted
 from entrypoint.settings.early import ENV_FILE_VARIABLE
+from entrypoint.settings.roles import split_roles
 
 PREFIX = "GLM47_"
-
-ROLES = ("etcd", "nats", "prefill", "decode", "aggregated", "frontend", "nginx")
-"""The roles that can share a container, in the order in which they are always named."""
-LONE_ROLES = ("single", "auto")
-"""The roles that stand for several others and are given alone."""
 
 MAX_SECONDS = 31_536_000
 """The longest duration that is accepted (one year): timers overflow far above it."""
@@ -34,28 +30,6 @@ Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False), "se
 def variable_of(field: str) -> str:
     """The environment variable of `field`: ``tp`` is GLM47_TP, ``role`` is ROLE."""
     return "ROLE" if field == "role" else PREFIX + field.upper()
-
-
-def split_roles(text: str) -> tuple[str, ...]:
-    """The roles in `text`, in the order of `ROLES`.
-
-    Raises ValueError with the remedy when a word is unknown or given twice, or when single or auto
-    is joined with another.
-    """
-    words = [word.strip() for word in text.split(",")]
-    known = (*ROLES, *LONE_ROLES)
-    for word in words:
-        if word not in known:
-            import difflib
-
-            near = difflib.get_close_matches(word.lower(), known, n=1)
-            meant = f"; instead of {word!r} you may mean {near[0]}" if near else ""
-            raise ValueError(f"give single, auto, or a comma-joined set of {', '.join(ROLES)}{meant}")
-        if words.count(word) > 1:
-            raise ValueError(f"name {word} only once")
-        if word in LONE_ROLES and len(words) > 1:
-            raise ValueError(f"give {word} alone, or leave it out")
-    return tuple(role for role in known if role in words)
 
 
 class Settings(BaseSettings):
@@ -178,6 +152,14 @@ class Settings(BaseSettings):
         None, description="Host name or address of the worker's leader; needed when GLM47_NNODES > 1"
     )
     head_address: str | None = Field(None, description="Host name or address of the node with etcd and NATS")
+    etcd_members: str | None = Field(
+        None,
+        description="etcd's members where it has several: 3, 5 or 7 hosts joined by commas, each host or "
+        "name=host; the same in all containers, which find themselves in it by name or address",
+    )
+    etcd_member: str | None = Field(
+        None, description="Which of them this container is, by name; unset: found out"
+    )
     interface: str | None = Field(
         None, description="Network interface whose address this node announces; unset: the route to the head"
     )
@@ -318,6 +300,15 @@ class Settings(BaseSettings):
         split_roles(value)
         return value
 
+    @field_validator("etcd_members")
+    @classmethod
+    def _members(cls, value: str | None) -> str | None:
+        if value is not None:
+            from entrypoint.settings.members import members
+
+            members(value)
+        return value
+
     @field_validator("namespace")
     @classmethod
     def _namespace_characters(cls, value: str) -> str:
@@ -348,7 +339,7 @@ def control_character(field: str, text: str) -> str | None:
 
 
 def roles_of(settings: Settings) -> tuple[str, ...]:
-    """The roles of `settings` in canonical order (`ROLES`); ``("single",)`` and ``("auto",)`` stand alone."""
+    """The roles of `settings` in the order of `roles.ROLES`; ``("single",)`` and ``("auto",)`` are alone."""
     return split_roles(settings.role)
 
 

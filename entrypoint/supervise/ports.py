@@ -67,7 +67,7 @@ def _refusal(endpoint: Endpoint) -> OSError | None:
 
 
 def _line(endpoint: Endpoint, error: OSError) -> str:
-    who = holder(endpoint.number)
+    who = holder(endpoint)
     by = f" by {who}" if who else ""
     return (
         f"cannot listen on {endpoint.host}:{endpoint.number} for {endpoint.process}: "
@@ -86,13 +86,13 @@ def taken_from(endpoints: Iterable[Endpoint]) -> str | None:
     A stranger is no descendant of this process. Where that cannot be seen, nobody is called one.
     """
     for endpoint in endpoints:
-        inodes = _listening(endpoint.number)
+        inodes = _listening(endpoint)
         if not inodes:
             continue
         ours = _ours(inodes)
         if ours is not False:
             continue
-        who = holder(endpoint.number)
+        who = holder(endpoint)
         if who is not None:
             return (
                 f"cannot listen on {endpoint.host}:{endpoint.number} for {endpoint.process}: {who} does: "
@@ -101,9 +101,9 @@ def taken_from(endpoints: Iterable[Endpoint]) -> str | None:
     return None
 
 
-def holder(port: int) -> str | None:
-    """Which process listens on TCP `port`, as ``name (pid)``; None when it cannot be seen."""
-    inodes = _listening(port)
+def holder(endpoint: Endpoint) -> str | None:
+    """Which process listens where `endpoint` would, as ``name (pid)``; None when it cannot be seen."""
+    inodes = _listening(endpoint)
     for process in Path("/proc").glob("[0-9]*") if inodes else ():
         with contextlib.suppress(OSError):
             if _holds(process, inodes):
@@ -138,15 +138,37 @@ def _holds(process: Path, inodes: set[str]) -> bool:
     return False
 
 
-def _listening(port: int) -> set[str]:
-    """The listening sockets of TCP `port`, as /proc/PID/fd names them."""
+def _listening(endpoint: Endpoint) -> set[str]:
+    """The listening sockets that take what comes for `endpoint`, as /proc/PID/fd names them.
+
+    One on the same port of another address is no concern of its.
+    """
     inodes = set()
+    host = endpoint.host.strip("[]")
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
             rows = Path(table).read_text().splitlines()[1:]
         except OSError:
             continue
         for fields in map(str.split, rows):
-            if fields[3] == LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+            where, _, port = fields[1].rpartition(":")
+            if fields[3] != LISTENS or int(port, 16) != endpoint.number:
+                continue
+            if endpoint.everywhere or not _is_address(host) or _address(where) in (host, "0.0.0.0", "::"):
                 inodes.add(f"socket:[{fields[9]}]")
     return inodes
+
+
+def _is_address(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return True
+    return False
+
+
+def _address(digits: str) -> str:
+    """An address of /proc/net/tcp: words of 32 bits in the order of bytes of x86 and Arm."""
+    words = bytes.fromhex(digits)
+    packed = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

@@ -98,6 +98,7 @@ def node(index: int, nodes: str = "nvl72d[001-006]", slot: int = 0) -> dict[str,
 HEAD = {"head_address": "node1"}
 PREFILL4 = {**HEAD, "role": "prefill", "prefill_nodes": 4, "leader_address": "node2"}
 MOCK = {"engine": "mocker"}
+THREE = {"etcd_members": "a=node1,b=node2,c=node3"}
 SIX = {
     "prefill_workers": 2, "prefill_nodes": 2, "decode_workers": 1, "decode_nodes": 2,
     "frontends": 2, "nginx": True,
@@ -133,6 +134,8 @@ CONTAINERS = {
         {"role": "single", **MOCK, "served_model_name": "zai-org/GLM-4.7"}
     ),
     "etcd": Container({"role": "etcd", **HEAD}),
+    "etcd-of-three": Container({"role": "etcd", **THREE}, facts=replace(PINNED, etcd_member="b")),
+    "decode-etcd-of-three": Container({"role": "decode", **THREE}, facts=NEWER),
     "nats": Container({"role": "nats", **HEAD}),
     "frontend": Container({"role": "frontend", **HEAD, "prefill_workers": 1, "decode_workers": 2}),
     "frontend-kv-router": Container({"role": "frontend", **HEAD, "router_mode": "kv"}),

@@ -10,14 +10,25 @@ import pytest
 
 from entrypoint.errors import ConfigError, ExitCode
 from entrypoint.node.facts import Facts, ModelFacts
-from tests.plan.deployments import HEAD, IMAGE, LAPTOP, MODEL, NEWER, PINNED, Container, build
+from tests.plan.deployments import HEAD, IMAGE, LAPTOP, MODEL, NEWER, PINNED, Container, build, node
 
 DECODE: Mapping[str, Any] = {"role": "decode", **HEAD}
 FOUR: Mapping[str, Any] = {**DECODE, "nnodes": 4, "leader_address": "node2"}
 NO_ROUTING = "sglang 0.5.6.post2 gives flashinfer_trtllm no routing method for GLM (0.5.8 does)"
 SGLANG_058 = replace(PINNED, engine=replace(IMAGE, sglang="0.5.8", flashinfer="0.6.1"))
 
+THREE = {"role": "etcd", "etcd_members": "node1,node2,node3"}
+
 REFUSED: dict[str, tuple[Container, str]] = {
+    "an etcd member that is not listed": (
+        Container({**THREE, "etcd_member": "node4"}),
+        "cannot use GLM47_ETCD_MEMBER: node4: GLM47_ETCD_MEMBERS has node1, node2, node3: name one of them",
+    ),
+    "etcd members in a Slurm job": (
+        Container({"etcd_members": "node1,node2,node3", "decode_nodes": 2}, node(0)),
+        "cannot use GLM47_ETCD_MEMBERS: node1,node2,node3: ROLE=auto under SLURM runs one etcd, on the head: "
+        "leave it out, or set ETCD_ENDPOINTS to members that run elsewhere",
+    ),
     "more ranks than GPUs": (
         Container({**DECODE, "tp": 8}),
         "cannot use GLM47_TP: 8: 1 node of 4 GPUs cannot hold 8 ranks: use at most 4",

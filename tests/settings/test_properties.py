@@ -34,6 +34,8 @@ def valid(field: str) -> st.SearchStrategy[str]:
         return st.lists(st.sampled_from(("etcd", "nats", "decode")), min_size=1, unique=True).map(",".join)
     if field == "namespace":
         return st.text(string.ascii_lowercase + string.digits, min_size=1)
+    if field == "etcd_members":
+        return st.sampled_from(("a", "a,b,c", "a=10.0.0.1,b=[fd00::1],c"))
     if field in HOSTS:
         return st.text(string.ascii_letters + string.digits, min_size=1) | st.ip_addresses().map(str)
     if field.endswith("extra_args"):

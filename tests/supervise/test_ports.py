@@ -66,10 +66,10 @@ def test_what_we_or_ours_listen_on_is_ours() -> None:
     assert ports.taken_from([endpoint(port)]) is None
     with socket.create_server(("127.0.0.1", port)):
         assert ports.taken_from([endpoint(port)]) is None
-        assert f"(pid {os.getpid()})" in str(ports.holder(port))
+        assert f"(pid {os.getpid()})" in str(ports.holder(endpoint(port)))
     with bound(port) as pid:
         assert ports.taken_from([endpoint(port)]) is None
-        assert f"(pid {pid})" in str(ports.holder(port))
+        assert f"(pid {pid})" in str(ports.holder(endpoint(port)))
 
 
 @pytest.mark.parametrize("theirs", ["127.0.0.1", "0.0.0.0"])

@@ -78,7 +78,8 @@ def no_proxy(ctx: Context) -> dict[str, str]:
     given = [word for word in map(str.strip, facts.no_proxy.split(",")) if word]
     if not facts.proxied or "*" in given:
         return {}
-    stores = [urlsplit(url.split(",")[0]).hostname for url in (ctx.etcd_url, ctx.nats_url) if url]
+    urls = [url for of in (ctx.etcd_url, ctx.nats_url) if of for url in of.split(",")]
+    stores = [urlsplit(url).hostname for url in urls]
     words = dict.fromkeys([*given, "localhost", LOOPBACK, "::1", *place.neighbourhood, *filter(None, stores)])
     return dict.fromkeys(NO_PROXY_VARIABLES, ",".join(words))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import problem
 from entrypoint.plan.endpoint import ANY6, bare, bracketed
-from entrypoint.plan.roles.servers import START_TIMEOUT, binary
+from entrypoint.plan.roles.executable import START_TIMEOUT, binary
 from entrypoint.plan.types import Criticality, HttpProbe, PlannedFile, Process
 
 HEALTH = "/nginx-health"

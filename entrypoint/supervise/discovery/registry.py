@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -46,7 +46,7 @@ class Place(Protocol):
 
     @property
     def where(self) -> str:
-        """URL of an etcd endpoint, or the directory of the file store."""
+        """etcd's endpoints, joined by commas, or the directory of the file store."""
 
     @property
     def ca_file(self) -> str | None:
@@ -75,12 +75,10 @@ def open_registry(place: Place, environ: Mapping[str, str]) -> Iterator[Registry
     if place.store == "file":
         yield _Files(Path(place.where))
         return
-    import httpx
-
     try:
-        with _client(place, environ) as client:
-            yield _Etcd(client)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError) as error:
+        with etcds(place.where, place.ca_file, environ) as etcd:
+            yield _Etcd(etcd)
+    except (ValueError, KeyError) as error:
         raise RegistryError(str(error) or type(error).__name__) from error
 
 
@@ -111,8 +109,8 @@ class _Files:
 
 
 class _Etcd:
-    def __init__(self, client: httpx.Client) -> None:
-        self._client = client
+    def __init__(self, etcd: Etcds) -> None:
+        self._etcd = etcd
 
     def instances(self) -> list[Entry]:
         return self._below(INSTANCES)
@@ -122,42 +120,89 @@ class _Etcd:
 
     def _below(self, prefix: str) -> list[Entry]:
         end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        answer = self._post("/v3/kv/range", key=_encode(prefix), range_end=_encode(end))
+        answer = self._etcd.post("/v3/kv/range", key=_encode(prefix), range_end=_encode(end))
         return [
             Entry(_decode(pair["key"]), _decode(pair["value"]), int(pair.get("lease", 0)))
             for pair in answer.get("kvs", [])
         ]
 
     def remove(self, entry: Entry) -> None:
-        self._post("/v3/kv/deleterange", key=_encode(entry.key))
+        self._etcd.post("/v3/kv/deleterange", key=_encode(entry.key))
 
     def bury(self, entry: Entry) -> None:
         self.remove(entry)
         if entry.lease:
             # A second entry of the same worker finds its lease gone: that is no error.
-            self._client.post("/v3/lease/revoke", json={"ID": str(entry.lease)})
-
-    def _post(self, path: str, **body: str) -> dict[str, Any]:
-        answer: dict[str, Any] = from_json(self._client.post(path, json=body).raise_for_status().content)
-        return answer
+            with contextlib.suppress(RegistryError):
+                self._etcd.post("/v3/lease/revoke", ID=str(entry.lease))
 
 
-def _client(place: Place, environ: Mapping[str, str]) -> httpx.Client:
+class Etcds:
+    """An etcd of one or several members, any of which is asked."""
+
+    def __init__(self, urls: Sequence[str], client: httpx.Client, environ: Mapping[str, str]) -> None:
+        self._urls, self._client = list(urls), client
+        user, password = environ.get("ETCD_AUTH_USERNAME"), environ.get("ETCD_AUTH_PASSWORD")
+        self._credentials = {"name": user, "password": password} if user and password else None
+        self.answered = False
+        """One of them has said something, be it that it cannot."""
+
+    def post(self, path: str, **body: Any) -> dict[str, Any]:
+        """What the first member says that can. RegistryError: none can, with what one said, if any."""
+        if self._credentials is not None and "Authorization" not in self._client.headers:
+            told = self._ask("/v3/auth/authenticate", self._credentials)
+            self._client.headers["Authorization"] = str(told["token"])
+        return self._ask(path, body)
+
+    def _ask(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        import httpx
+
+        why = told = ""
+        for url in list(self._urls):
+            try:
+                response = self._client.post(url + path, json=body)
+                self.answered = True
+                if response.is_success:
+                    answer: dict[str, Any] = from_json(response.content)
+                    return answer
+                told = f"{url} answers {response.status_code} {_words(response)}".rstrip()
+            except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+                why = f"{url}: {error or type(error).__name__}"
+            # The next question goes to another one first.
+            self._urls.append(self._urls.pop(0))
+        raise RegistryError(told or why)
+
+
+def _words(response: httpx.Response) -> str:
+    """etcd's own words for its refusal."""
+    try:
+        said = from_json(response.content)
+    except ValueError:
+        return ""
+    return str(said.get("error", "")) if isinstance(said, dict) else ""
+
+
+@contextlib.contextmanager
+def etcds(where: str, ca_file: str | None, environ: Mapping[str, str]) -> Iterator[Etcds]:
+    """The etcd at the endpoints `where`, joined by commas. `environ` may hold Dynamo's ETCD_AUTH_* variables.
+
+    RegistryError when its certificates cannot be read.
+    """
     import ssl
 
     import httpx
 
+    urls = where.split(",")
     verify: Any = True
-    if place.where.startswith("https"):
-        verify = ssl.create_default_context(cafile=place.ca_file)
-        if certificate := environ.get("ETCD_AUTH_CLIENT_CERT"):
-            verify.load_cert_chain(certificate, environ.get("ETCD_AUTH_CLIENT_KEY"))
-    client = httpx.Client(base_url=place.where, verify=verify, trust_env=False, timeout=TIMEOUT)
-    user, password = environ.get("ETCD_AUTH_USERNAME"), environ.get("ETCD_AUTH_PASSWORD")
-    if user and password:
-        answer = client.post("/v3/auth/authenticate", json={"name": user, "password": password})
-        client.headers["Authorization"] = from_json(answer.raise_for_status().content)["token"]
-    return client
+    try:
+        if any(url.startswith("https") for url in urls):
+            verify = ssl.create_default_context(cafile=ca_file)
+            if certificate := environ.get("ETCD_AUTH_CLIENT_CERT"):
+                verify.load_cert_chain(certificate, environ.get("ETCD_AUTH_CLIENT_KEY"))
+    except OSError as error:
+        raise RegistryError(str(error)) from error
+    with httpx.Client(verify=verify, trust_env=False, timeout=TIMEOUT) as client:
+        yield Etcds(urls, client, environ)
 
 
 def _encode(text: str) -> str:

@@ -30,6 +30,8 @@ _DATA = re.compile(
     r"\b(?:walpb|wal|WAL|crc|snap(?:shot)?\w*|db|database|datadir|proto|raft|pages?|freepages|downgraded"
     r"|JetStream|none as id|data dir)\b|^fault$"
 )
+_REFUSED = re.compile(r"\S+ join the other etcd members: ")
+"""What `discovery.joining` has said."""
 QUOTED = 200
 """Characters of a server's words that are quoted."""
 _CODE = re.compile(r"\bgo\.etcd\.io/bbolt\b|\betcd/(?:\S+/)?(?:wal|mvcc|raft|snap)\b|/raft/v3\b")
@@ -41,7 +43,10 @@ def unusable(name: str, data: Data, lines: Iterable[str]) -> tuple[ExitCode, str
 
     73: its directory cannot be written. 69: what is in it cannot be read.
     """
-    words, stack = _last_words([*lines])
+    last = [*lines]
+    if said := next((line for line in reversed(last) if _REFUSED.match(line)), None):
+        return ExitCode.UNAVAILABLE, said
+    words, stack = _last_words(last)
     if not words or _NETWORK.search(words):
         return None
     where = f"cannot start {name}: {data.directory}"

@@ -69,7 +69,7 @@ def ask(
 
     try:
         if isinstance(probe, HttpProbe):
-            return _ask_http(probe, client(probe.ca_file))
+            return _ask_any(probe, client(probe.ca_file))
         if isinstance(probe, PrefillProbe):
             return _ask_prefill(probe, client(None))
         if isinstance(probe, FrontendProbe) and judge is not None:
@@ -138,6 +138,16 @@ def _is_ours(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _ask_any(probe: HttpProbe, client: httpx.Client) -> tuple[bool, str, bool]:
+    import httpx
+
+    for url in probe.others:
+        with contextlib.suppress(httpx.HTTPError):
+            if client.get(url).is_success:
+                return True, "", False
+    return _ask_http(probe, client)
 
 
 def _ask_http(probe: HttpProbe, client: httpx.Client) -> tuple[bool, str, bool]:

@@ -1,0 +1,156 @@
+"""etcd of this deployment, alone or one of several members, and where it is for those that need one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from entrypoint.node.network import is_loopback
+from entrypoint.plan.context import Context, Part
+from entrypoint.plan.diagnostics import Diagnostics, problem, unmet
+from entrypoint.plan.endpoint import LOOPBACK, bracketed
+from entrypoint.plan.roles.executable import START_TIMEOUT, binary, server
+from entrypoint.plan.types import Data, Endpoint, Gate, HttpProbe
+from entrypoint.settings.members import Member, members
+from entrypoint.settings.schema import Settings
+
+JOINING = "entrypoint.supervise.discovery.joining"
+"""What starts a member."""
+
+
+def etcd(ctx: Context) -> Part:
+    """The only member, or one of GLM47_ETCD_MEMBERS."""
+    s = ctx.settings
+    executable, about = binary(ctx, "etcd", s.etcd_bin, "GLM47_ETCD_BIN")
+    data = Data(s.etcd_data_dir or s.run_dir + "/etcd", "GLM47_ETCD_DATA_DIR")
+    place, about_place = _alone(ctx) if s.etcd_members is None else _one_of(ctx, members(s.etcd_members))
+    argv = (
+        *place.before,
+        executable,
+        f"--name={place.name}",
+        f"--data-dir={data.directory}",
+        f"--listen-client-urls=http://{bracketed(place.client.host)}:{place.client.number}",
+        f"--advertise-client-urls={place.advertised}",
+        f"--listen-peer-urls=http://{bracketed(place.peer.host)}:{place.peer.number}",
+        f"--initial-advertise-peer-urls={place.cluster[place.name]}",
+        f"--initial-cluster={','.join(f'{name}={url}' for name, url in place.cluster.items())}",
+        *place.more,
+    )
+    ready = HttpProbe(f"{place.client.url}/health")
+    process = server(ctx, "etcd", argv, ready, data, place.start_timeout)
+    return Part(process, (place.client, place.peer), (*about, *about_place))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A member's own place among all."""
+
+    name: str
+    client: Endpoint
+    peer: Endpoint
+    advertised: str
+    cluster: dict[str, str]
+    """Peer URL by name, of all members."""
+    before: tuple[str, ...] = ()
+    """What stands before etcd's own command line."""
+    more: tuple[str, ...] = ()
+    start_timeout: float = START_TIMEOUT
+
+
+def _ports(ctx: Context, client: str, peer: str) -> tuple[Endpoint, Endpoint]:
+    s = ctx.settings
+    return (
+        Endpoint("etcd", s.etcd_port, client, "etcd", "GLM47_ETCD_PORT"),
+        Endpoint("etcd-peer", s.etcd_peer_port, peer, "etcd", "GLM47_ETCD_PEER_PORT"),
+    )
+
+
+def _alone(ctx: Context) -> tuple[_Place, Diagnostics]:
+    """Peers never connect, so its peer port stays on the loopback."""
+    client, peer = _ports(ctx, ctx.bind, LOOPBACK)
+    host = ctx.placement.head_address or ctx.placement.node_address
+    advertised = client.url if ctx.one_machine or host is None else client.url_from_outside(host)
+    # Alone it elects itself all the same, after a random wait of up to this: 0.1 s, and not 1.1.
+    quick = ("--heartbeat-interval=10", "--election-timeout=100")
+    return _Place("glm47", client, peer, advertised, {"glm47": peer.url}, more=quick), ()
+
+
+def _one_of(ctx: Context, listed: tuple[Member, ...]) -> tuple[_Place, Diagnostics]:
+    own, about = _own(ctx, listed)
+    # Members on one machine, which a loopback each tells apart, all have the same ports.
+    bind = own.host if is_loopback(own.host) else ctx.any
+    client, peer = _ports(ctx, bind, bind)
+    clients = {one.name: f"http://{bracketed(one.host)}:{client.number}" for one in listed}
+    cluster = {one.name: f"http://{bracketed(one.host)}:{peer.number}" for one in listed}
+    others = ",".join(url for name, url in clients.items() if name != own.name)
+    patience = ctx.settings.server_timeout
+    before = (
+        ctx.facts.own_python,
+        "-m",
+        JOINING,
+        f"--others={others}",
+        f"--patience={patience:g}",
+        "--ca=",
+        "--",
+    )
+    return _Place(
+        own.name,
+        client,
+        peer,
+        clients[own.name],
+        cluster,
+        before=before if others else (),
+        # A first start takes a majority, and a later one that lost its data waits for one.
+        start_timeout=patience + START_TIMEOUT,
+    ), about
+
+
+def _own(ctx: Context, listed: tuple[Member, ...]) -> tuple[Member, Diagnostics]:
+    """The member in this container; where it is not known, the first, and what to do about it."""
+    s, by_name = ctx.settings, {one.name: one for one in listed}
+    if s.etcd_member is not None:
+        if s.etcd_member in by_name:
+            return by_name[s.etcd_member], ()
+        why = (
+            f"cannot use GLM47_ETCD_MEMBER: {s.etcd_member}: GLM47_ETCD_MEMBERS has {', '.join(by_name)}: "
+            "name one of them"
+        )
+        return listed[0], (problem(why),)
+    if ctx.facts.etcd_member is not None:
+        return by_name[ctx.facts.etcd_member], ()
+    why = (
+        f"cannot use GLM47_ETCD_MEMBERS: {s.etcd_members}: none of them, or more than one, is this machine, "
+        f"{ctx.facts.own_name or 'whose name is not known'}: correct the list, or set GLM47_ETCD_MEMBER"
+    )
+    return listed[0], (unmet(why),)
+
+
+def member_urls(s: Settings) -> str | None:
+    """Where clients find GLM47_ETCD_MEMBERS, joined by commas; None: there is no such list."""
+    if s.etcd_members is None:
+        return None
+    return ",".join(f"http://{bracketed(one.host)}:{s.etcd_port}" for one in members(s.etcd_members))
+
+
+def endpoints(urls: str) -> tuple[str, ...]:
+    """The etcd endpoints in `urls`, joined by commas, without user and password: a plan is printed.
+
+    Raises ValueError when one has no host or a bad port.
+    """
+    return tuple(_endpoint(url.strip()) for url in urls.split(","))
+
+
+def _endpoint(url: str) -> str:
+    parts = urlsplit(url if "//" in url else "http://" + url)
+    if not parts.hostname:
+        raise ValueError(url)
+    return f"{parts.scheme}://{bracketed(parts.hostname)}:{parts.port or 2379}"
+
+
+def etcd_gate(urls: str, setting: str, timeout: float, ca_file: str | None) -> Gate:
+    """Wait up to `timeout` seconds for one of the etcd endpoints in `urls`.
+
+    Raises ValueError when one has no host or a bad port.
+    """
+    first, *others = (f"{endpoint}/health" for endpoint in endpoints(urls))
+    return Gate("etcd-server", HttpProbe(first, ca_file, tuple(others)), timeout, setting)
