@@ -12,7 +12,8 @@ from typing import Any, ClassVar, TypeVar
 import click
 
 from entrypoint import __version__
-from entrypoint.errors import RunnerError
+from entrypoint.errors import ExitCode, RunnerError
+from entrypoint.plan.table import clean
 
 COMMANDS = (
     "run", "plan", "check", "probe", "status", "diagnose", "patch", "model", "flashinfer", "smoke", "bench",
@@ -20,6 +21,8 @@ COMMANDS = (
 )  # fmt: skip
 """Every first word that is ours; the entrypoint execs any other one unchanged."""
 
+LONGEST = 200
+"""Characters of a path that are shown."""
 F = TypeVar("F", bound=Callable[..., Any])
 FORMAT = click.option(
     "--format", "style", type=click.Choice(["text", "json"]), default="text", help="For people or programs."
@@ -59,6 +62,15 @@ class Group(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"glm47-runner: {line}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            # Of a path that was given, or of what lies below it.
+            if error.filename is None:
+                raise
+            name = clean(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else "a file"
+            shown = name if len(name) < LONGEST else f"{name[:LONGEST]}…"
+            hint = f"is it the path that was meant, and may uid {os.getuid()} use it?"
+            click.echo(f"glm47-runner: cannot use {shown}: {error.strerror}: {hint}", err=True)
+            ctx.exit(ExitCode.CONFIG)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "terminal_width": 100})

@@ -32,6 +32,10 @@ def generate_command(generations: tuple[str, ...], python: str | None, source: P
     directories that hold them; nothing for other releases. Exit code 73 when they cannot be written.
     """
     package = source or _installed(python)
+    if not (package / "__init__.py").is_file():
+        raise ConfigError(
+            f"cannot use --source: {package}: no package is there: name the directory of flashinfer itself"
+        )
     place = kernel_sources.directory(package)
     if place is None:
         click.echo(f"nothing to write: {package} keeps its kernel sources out of the package", err=True)
