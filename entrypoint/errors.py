@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
+from entrypoint.base.printable import clean
+
 
 class ExitCode(IntEnum):
     """Exit codes of `run`; a process that died by signal n adds 128+n, its own code otherwise."""
@@ -44,6 +46,9 @@ class RunnerError(Exception):
     termination_log: str | None = None
     """Where else the line goes, once the plan that says so is known."""
 
+    def __str__(self) -> str:
+        return "\n".join(map(clean, super().__str__().split("\n")))
+
 
 class ConfigError(RunnerError):
     """Bad configuration (78). Carries every problem found, so that one start reports them all."""
@@ -51,7 +56,8 @@ class ConfigError(RunnerError):
     exit_code = ExitCode.CONFIG
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        given = (problems,) if isinstance(problems, str) else tuple(problems)
+        self.problems: tuple[str, ...] = tuple(map(clean, given))
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]], dict[str, object]]:

@@ -12,8 +12,8 @@ from typing import Any, ClassVar, TypeVar
 import click
 
 from entrypoint import __version__
+from entrypoint.base.printable import clean
 from entrypoint.errors import ExitCode, RunnerError
-from entrypoint.plan.table import clean
 
 COMMANDS = (
     "run", "plan", "check", "probe", "status", "diagnose", "patch", "model", "flashinfer", "smoke", "bench",

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from entrypoint.base.printable import clean
 from entrypoint.errors import CheckFailedError, ConfigError
 from entrypoint.plan import table as plan_table
 from entrypoint.plan.endpoint import bracketed
@@ -50,11 +51,11 @@ def remote_url(host: str, environ: Mapping[str, str], cwd: Path) -> str:
         parts = urllib.parse.urlsplit(host if "://" in host else f"http://{_one_host(host)}")
         port = parts.port
     except ValueError:
-        raise ConfigError(f"cannot ask: {plan_table.clean(host)}: {_GIVE}") from None
+        raise ConfigError(f"cannot ask: {clean(host)}: {_GIVE}") from None
     # urlsplit leaves line ends and tabs out without a word.
     name = parts.hostname or "" if "".join(host.split()) == host else ""
     if parts.scheme != "http" or parts.username is not None or port == 0 or not _HOST.fullmatch(name):
-        raise ConfigError(f"cannot ask: {plan_table.clean(host)}: {_GIVE}")
+        raise ConfigError(f"cannot ask: {clean(host)}: {_GIVE}")
     return f"http://{bracketed(name)}:{port or load_settings(environ, cwd).settings.health_port}"
 
 
@@ -133,7 +134,7 @@ def table(urls: list[str], answers: list[dict[str, Any]]) -> str:
         if answer.get("reason"):
             notes.append(f"{host}: {answer['state']}: {answer['reason']}")
         notes += [f"{host}: warning: {w}" for w in answer.get("warnings", [])]
-    return "\n".join(map(plan_table.clean, [*plan_table.table(rows), *notes]))
+    return "\n".join(map(clean, [*plan_table.table(rows), *notes]))
 
 
 def duration(seconds: float | None) -> str:

@@ -1,16 +1,8 @@
-"""Text in aligned columns, and without what a terminal would obey."""
+"""Text in aligned columns."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Sequence
-
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-
-
-def clean(text: object) -> str:
-    """`text` without control characters: logs and other runners may have any."""
-    return _UNPRINTABLE.sub(" ", str(text))
 
 
 def padded(rows: Iterable[Sequence[str]], right: Collection[int] = ()) -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 
+from entrypoint.base.printable import clean
 from entrypoint.plan.profiles import SETTING
 from entrypoint.plan.table import table
 from entrypoint.plan.types import (
@@ -33,7 +34,7 @@ FATE = {
 
 def text(plan: Plan) -> str:
     """`plan` as lines for a person, without a newline at the end."""
-    return "\n".join(_lines(plan))
+    return "\n".join(map(clean, _lines(plan)))
 
 
 def _lines(plan: Plan) -> Iterator[str]:

@@ -11,11 +11,11 @@ import pytest
 from tests.lint.sources import ROOT, Module, imports, modules
 
 FLOW = {
-    "errors": "",
     "base": "",
+    "errors": "base",
     "settings": "errors",
     "node": "errors base settings",
-    "plan": "errors settings node",
+    "plan": "base errors settings node",
     "prepare": "errors base node plan",
     "supervise": "errors base plan",
     "load": "errors settings node plan",

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from entrypoint.base.printable import clean
 from entrypoint.commands.watch.stream import Followed
-from entrypoint.plan.table import clean
 
 SIGNS = {"good": "●", "busy": "◐", "warn": "▲", "bad": "✖", "idle": "○"}
 """A sign of its own for each kind of state: colour is never the only one."""

@@ -7,7 +7,7 @@ import urllib.parse
 from typing import Any
 
 from entrypoint.base.foreign import from_json
-from entrypoint.plan.table import clean
+from entrypoint.base.printable import clean
 from entrypoint.supervise.status import told
 
 TIMEOUT = 5.0
