@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from entrypoint.base.printable import clean
 from entrypoint.commands.check.findings import Finding, problem, warning
 from entrypoint.errors import ExitCode
 from entrypoint.node.topology import Node, Topology
@@ -219,7 +220,7 @@ def render(found: Together) -> str:
     lines.append(
         f"{bad} of {len(found.reports)} nodes have problems" if bad else "`run` can start on every node"
     )
-    return "\n".join(lines)
+    return "\n".join(map(clean, lines))
 
 
 def _number(value: int | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from entrypoint.base.printable import clean
 from entrypoint.errors import ExitCode, RunnerError
 
 
@@ -52,4 +53,4 @@ def render(findings: list[Finding]) -> str:
     verdict = (
         f"{problems} problem{'s' * (problems != 1)}: `run` would not work" if problems else "`run` can start"
     )
-    return "\n".join([*lines, verdict])
+    return "\n".join(map(clean, [*lines, verdict]))

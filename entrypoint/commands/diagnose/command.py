@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from entrypoint.base.printable import clean
+
 FILE = click.Path(path_type=Path)
 
 
@@ -29,7 +31,7 @@ def diagnose_command(as_json: bool, bundle: Path | None, delta: bool, places: tu
     if delta:
         from entrypoint.commands.diagnose import delta as differences
 
-        lines = differences.delta(*places)
+        lines = [clean(line) for line in differences.delta(*places)]
         click.echo("\n".join(lines) if lines else "no difference")
         return
     found = logs.diagnose(places[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import datetime, timezone
 
+from entrypoint.base.printable import clean
 from entrypoint.commands.diagnose.findings import Weight
 from entrypoint.commands.diagnose.logs import Diagnosis, named, title
 from entrypoint.commands.diagnose.times import clock_time
@@ -19,7 +20,7 @@ NAMES = 6
 
 def text(found: Diagnosis) -> str:
     """Everything, in lines."""
-    return "\n".join([*_cause(found), "", *_timeline(found), *_beside(found)])
+    return "\n".join(map(clean, [*_cause(found), "", *_timeline(found), *_beside(found)]))
 
 
 def _cause(found: Diagnosis) -> list[str]:
