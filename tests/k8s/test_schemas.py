@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from tests.k8s import definitions, schemas
+from tests.k8s.chart import render
 from tests.k8s.manifests import Object, operator_objects, overlay, with_component
 
 VERSION = "1.37"
@@ -23,6 +24,7 @@ ALERT = ("spec", "groups", 0, "rules", 0)
 DECODE = ("spec", "services", "Decode")
 LWS, DOMAIN, GRAPH = "LeaderWorkerSet", "ComputeDomain", "DynamoGraphDeployment"
 NEWER_GRAPH, PART = f"{GRAPH} v1beta1", ("spec", "components", 2)
+ROUTE, POOL, RULES = "HTTPRoute", "InferencePool", ("spec", "rules", 0)
 MONITOR, PODS, RULE = "ServiceMonitor", "PodMonitor", "PrometheusRule"
 
 WRONG = [
@@ -73,6 +75,13 @@ WRONG = [
     (NEWER_GRAPH, (*PART, "runtimeVersionOverride"), ABSENT, "runtimeVersionOverride"),
     (NEWER_GRAPH, (*PART, "sharedMemorySize"), "32 GB", "32 GB"),
     (NEWER_GRAPH, (*PART, "podTemplate", "spec", "toleration"), [], "toleration"),
+    (ROUTE, ("spec", "hostname"), [], "hostname"),
+    (ROUTE, ("spec", "parentRefs", 0, "name"), ABSENT, "name"),
+    (ROUTE, (*RULES, "timeouts", "request"), "10 s", "10 s"),
+    (ROUTE, (*RULES, "backendRefs", 0, "port"), "http", "http"),
+    (POOL, ("spec", "extensionRef"), {}, "extensionRef"),
+    (POOL, ("spec", "endpointPickerRef"), ABSENT, "endpointPickerRef"),
+    (POOL, ("spec", "targetPorts", 0, "number"), "http", "http"),
 ]
 
 
@@ -81,7 +90,9 @@ def resources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
     """One of k8s/ of every custom kind."""
     found = {}
     monitored = with_component("monitoring", tmp_path_factory.mktemp("monitoring"))
-    for resource in (*overlay("multi-node"), *monitored, *operator_objects()):
+    gateway = {"enabled": True, "parentRefs": [{"name": "gateway"}]}
+    routed = render({"route": gateway, "inferencePool": {"enabled": True, "endpointPicker": "picker"}})
+    for resource in (*overlay("multi-node"), *monitored, *operator_objects(), *routed):
         if schemas.name(resource) in schemas.declared():
             found[schemas.name(resource)] = resource
     assert set(found) == set(schemas.declared())
