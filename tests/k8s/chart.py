@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,9 @@ def helm() -> ModuleType:
 
     def get() -> ModuleType:
         try:
-            import helm_python
+            return import_module("helm_python")
         except ImportError as error:
             raise UnavailableError(f"no helm-python-sdk: {error}") from error
-        found: ModuleType = helm_python
-        return found
 
     return available(get)
 
