@@ -73,7 +73,7 @@ def become(
 
 def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, int]:
     """The plan, carried out as far as the first process, and the lock of its run directory."""
-    from entrypoint.prepare import leftovers, run_dir, steps
+    from entrypoint.prepare import leftovers, run_dir, stack_hook, steps
     from entrypoint.prepare.parser import given
 
     loaded = load()
@@ -92,6 +92,7 @@ def _load_and_prepare(load: Callable[[], Loaded], owner: int) -> tuple[Loaded, i
             steps.prepare(loaded.plan)
             plan = steps.with_patched_sources(loaded.plan, loaded.environ)
             plan = steps.with_flashinfer(plan, loaded.environ)
+            plan = stack_hook.hook(plan, loaded.environ, owner)
             return replace(loaded, plan=given.accepted(plan, questions)), lock
     except RunnerError as error:
         error.termination_log = loaded.plan.termination_log

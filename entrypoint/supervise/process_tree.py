@@ -28,6 +28,8 @@ class Stat:
     pid: int
     comm: str
     """Its name, also once it is dead: the first 15 bytes of what setproctitle or PR_SET_NAME gave it."""
+    state: str
+    """One letter."""
     dead: bool
     """It has ended; nobody has reaped it yet."""
     parent: int
@@ -52,6 +54,7 @@ def read_stat(pid: int) -> Stat | None:
     return Stat(
         pid=pid,
         comm=head.partition("(")[2],
+        state=fields[0],
         dead=fields[0] in "ZXx",
         parent=int(fields[1]),
         started=int(fields[19]),

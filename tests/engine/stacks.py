@@ -35,9 +35,10 @@ class Stack:
         gpus: int = 1,
         spins: bool = False,
         node: Node | None = None,
+        through: tuple[str, ...] = (),
         **settings: str,
     ) -> None:
-        """`node`: where it runs, if not here. `spins`: as in cpu_engine.settings.
+        """`node`: where it runs, if not here; `through`: a command that starts it. `spins`: cpu_engine's.
 
         `settings` win over the CPU engine's and over the free ports.
         """
@@ -52,7 +53,7 @@ class Stack:
         }
         self.ports = {name: value for name, value in given.items() if name.endswith("_PORT")}
         self.url = f"http://{host}:{given['GLM47_HTTP_PORT']}"
-        command = [COMMAND, "run"] if node is None else node.command(COMMAND, "run")
+        command = [*through, COMMAND, "run"] if node is None else node.command(COMMAND, "run")
         port = int(given["GLM47_HEALTH_PORT"])
         self.runner = Runner(command, env=given, health_port=port, host=host)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from entrypoint.commands.diagnose import logs, report
-from tests.engine.hangs import SCHEDULER, ends_with
+from tests.engine.hangs import FAULTS, SCHEDULER, ends_with
 from tests.engine.machines import cable
 from tests.engine.stacks import START, Stack, asking
+from tests.support.cpu_engine.shim.faults import BLOCK
 from tests.support.node import Node
 from tests.support.stack import free_ports
 
@@ -56,3 +58,34 @@ def test_a_stopped_follower_is_named_by_its_leader_with_its_stack(
     print(report.text(found))
     first = found.judgement.first
     assert first is not None and (first.node, first.kind, first.rank) == (other.address, "stopped", "TP1")
+
+
+@pytest.mark.engine_more
+def test_a_blocked_rank_is_named_with_its_stack_where_nobody_may_look(
+    model: Path, release: str, tmp_path: Path
+) -> None:
+    """TP 2 in one container, in which py-spy is forbidden: the schedulers tell it themselves."""
+    forbids = (sys.executable, "-m", "tests.support.no_ptrace")
+    settings = FAULTS | {
+        "CPU_ENGINE_KEEPS_OUT": "1",
+        "GLM47_TP": "2",
+        "GLM47_LOG_DIR": str(tmp_path / "logs"),
+    }
+    stack = Stack(
+        tmp_path / "run", model, "single", release=release, gpus=2, through=forbids, spins=True, **settings
+    )
+    with stack:
+        runner = stack.ready().runner
+        (pid,) = stack.pids("sglang::scheduler_TP1")
+        with asking(stack):
+            os.kill(pid, BLOCK)
+            began = time.monotonic()
+            line = runner.wait_for("rank 1 of 2 is behind since", START)
+            print(f"named after {time.monotonic() - began:.1f} s: {line}")
+            assert "block (faults.py:" in line and line.endswith("; the other 1 of its worker waits"), line
+            (file,) = (tmp_path / "logs").glob("*.stacks")
+            text = file.read_text()
+            print(text[:6000])
+            assert text.count("ermission") >= 4 and text.count("; it told them itself") >= 4
+            assert "sglang::detokenizer" in text and "all_reduce" in text
+            ends_with(runner, 75, "hangs")

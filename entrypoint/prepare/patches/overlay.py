@@ -54,8 +54,9 @@ class _Overlay:
 def _run_hidden():
     """Run the sitecustomize that this one hides, under its own name."""
     here = os.path.dirname(os.path.abspath(__file__))
-    others = [entry for entry in sys.path if os.path.abspath(entry or os.getcwd()) != here]
-    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
+    entries = [os.path.abspath(entry or os.getcwd()) for entry in sys.path]
+    after = sys.path[entries.index(here) + 1 :] if here in entries else []
+    spec = importlib.machinery.PathFinder.find_spec("sitecustomize", after)
     if spec is not None and spec.loader is not None:
         module = importlib.util.module_from_spec(spec)
         sys.modules["sitecustomize"] = module

@@ -16,8 +16,9 @@ from types import MappingProxyType
 from typing import Any
 
 from entrypoint.base.foreign import from_json
+from entrypoint.plan.run_files import STACK_HOOK
 from entrypoint.supervise import process_tree
-from entrypoint.supervise.watchdog import collectives
+from entrypoint.supervise.watchdog import asked, collectives
 from entrypoint.supervise.watchdog.collectives import Collective
 
 DUMP = 6.0
@@ -66,31 +67,40 @@ class Place:
         elif self.collective:
             doing = f"waits in {self.collective}"
         else:
-            doing = f"waits in {self.waits_in}" if self.waits_in else "runs"
+            doing = f"waits in {self.waits_in}" if self.waits_in else "runs" if self.state == "R" else "waits"
         return doing + (f": {' < '.join(self.frames[:SHOWN])}" if self.frames else "")
 
 
 def collect(
-    name: str, pid: int, file: Path, environ: Mapping[str, str] = MappingProxyType({})
+    name: str,
+    pid: int,
+    file: Path,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    hooks: Path | None = None,
 ) -> list[Place]:
     """Look at all processes below `pid`, leave everything in `file`, and return where each stands.
 
-    `environ`: the engine's own variables. Takes ALL seconds at most, and GPUS and collectives.WAIT besides.
-    OSError when the file cannot be written.
+    `environ`: the engine's own variables; `hooks`: where its processes can be asked themselves. Takes ALL
+    seconds at most, and GPUS and collectives.WAIT besides. OSError when the file cannot be written.
     """
     end = time.monotonic() + ALL
     places, texts = [], []
+    seen_from_outside = True
     last, unknown = collectives.ask(environ)
     for each in [pid, *_below(pid)][:PROCESSES]:
         left = end - time.monotonic()
         threads, why = _dump(each, min(DUMP, left)) if left > 0 else ([], "there was no time left")
+        if not threads and left > 0 and hooks is not None:
+            threads, told = _asked(each, hooks)
+            seen_from_outside &= not threads
+            why = f"{why}; {told}"
         place = _place(each, threads, name)
         if place is None:
             continue
         place = with_collective(place, last)
         places.append(place)
         texts.append(_text(place, threads, why))
-    for place in (p for p in places if p.scheduler and p.state not in STOPPED):
+    for place in (p for p in places if seen_from_outside and p.scheduler and p.state not in STOPPED):
         left = end - time.monotonic()
         if left > LEAST:
             threads, why = _dump(place.pid, min(DUMP, left), native=True)
@@ -140,15 +150,31 @@ def _dump(pid: int, seconds: float, *, native: bool = False) -> tuple[list[dict[
     command = [str(program), "dump", "--json", how, "--pid", str(pid)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-        found = from_json(done.stdout) if done.returncode == 0 else None
+        found = from_json(done.stdout) if done.returncode == 0 and done.stdout.strip() else None
     except subprocess.TimeoutExpired:
         return [], f"py-spy took more than {seconds:.0f} s"
     except (OSError, ValueError) as error:
         return [], f"py-spy: {error}"
     if isinstance(found, list):
-        return found[:THREADS], ""
-    lines = done.stderr.strip().splitlines()
-    return [], f"py-spy: {lines[0] if lines else done.returncode}"
+        return [t for t in found if isinstance(t, dict) and not _ours(t)][:THREADS], ""
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    # Its first line asks whether the process runs; why it could not look is below that.
+    line = next((x for x in lines if "ermission" in x), lines[0] if lines else f"exit code {done.returncode}")
+    return [], f"py-spy: {line.removeprefix('0: ')}"
+
+
+def _ours(thread: dict[str, Any]) -> bool:
+    """The hook's own thread."""
+    frames = thread.get("frames") or [{}]
+    return str(frames[0].get("filename")).endswith(f"/{STACK_HOOK}/site/sitecustomize.py")
+
+
+def _asked(pid: int, hooks: Path) -> tuple[list[dict[str, Any]], str]:
+    """What the process itself says; one that is stopped says nothing."""
+    stat = process_tree.read_stat(pid)
+    if stat is not None and stat.state in STOPPED:
+        return [], "it is stopped by a signal, and answers nothing until SIGCONT"
+    return asked.ask(pid, hooks)
 
 
 def _place(pid: int, threads: list[dict[str, Any]], name: str) -> Place | None:
@@ -192,7 +218,7 @@ def _text(place: Place, threads: list[dict[str, Any]], why: str) -> str:
         except OSError as error:
             lines.append(f"  /proc/{place.pid}/{name}: {error.strerror}")
     if why:
-        lines.append(f"  no Python stacks: {why}")
+        lines.append(f"  Python stacks: {why}" if threads else f"  no Python stacks: {why}")
     for thread in threads:
         number = thread.get("os_thread_id") or thread.get("thread_id")
         lines.append(f"  thread {number} {thread.get('thread_name')}")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from entrypoint.plan.run_files import STACK_HOOK
 from entrypoint.plan.types import Plan
 from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.behind import behind, places_of
@@ -77,7 +78,8 @@ class Witness:
                 for file in old[: max(0, len(old) - FILES + 1)]:
                     file.unlink()
                 file = directory / f"{stem}{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.stacks"
-                places = collect(name, pid, file, self._plan.process(name).env)
+                hooks = Path(self._plan.run_dir).absolute() / STACK_HOOK
+                places = collect(name, pid, file, self._plan.process(name).env, hooks)
             except OSError as error:
                 self._news.append(f"cannot look where {name} stands: {error}: make room there")
                 return

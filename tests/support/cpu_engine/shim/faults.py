@@ -2,11 +2,13 @@
 
 With CPU_ENGINE_FAULTS set, the signals below make the process that gets one misbehave for good.
 CPU_ENGINE_SLOW_FIRST is seconds that the first batch takes, computing all the time, as a compiler inside the
-process would.
+process would. With CPU_ENGINE_KEEPS_OUT only processes with a right of root may look into these
+(PR_SET_DUMPABLE), as where Yama forbids it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -36,6 +38,8 @@ def install(changes: dict[str, Callable[[Any], None]]) -> None:
     if "CPU_ENGINE_FAULTS" in os.environ and threading.current_thread() is threading.main_thread():
         signal.signal(SPIN, spin)
         signal.signal(BLOCK, block)
+    if "CPU_ENGINE_KEEPS_OUT" in os.environ:
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
     if "CPU_ENGINE_SLOW_FIRST" in os.environ:
         changes["sglang.srt.managers.scheduler"] = slow_first
 
