@@ -14,6 +14,7 @@ from entrypoint.supervise.lifecycle.endings import ending
 from entrypoint.supervise.lifecycle.states import State
 from entrypoint.supervise.lifecycle.verdicts import Clues, Verdict
 from entrypoint.supervise.output.forwarding import ChildOutput, Output
+from entrypoint.supervise.output.log_files import RUNNER
 from entrypoint.supervise.output.progress import Progress
 from entrypoint.supervise.status.report import waiting_for
 
@@ -125,7 +126,12 @@ class Watcher:
             yield Say(f"waiting for {line}")
 
     def last_lines(self, name: str, lines: int) -> list[str]:
-        """The last `lines` lines of a process; none before its start. Safe from any thread."""
+        """The last `lines` lines of a process; none before its start. Safe from any thread.
+
+        Of `runner` its own last events, each a JSON object.
+        """
+        if name == RUNNER:
+            return self._output.recent(lines)
         child = self._children.get(name)
         return child.tail(lines) if child is not None else []
 

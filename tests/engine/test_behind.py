@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from entrypoint.commands.cli import cli
 from entrypoint.commands.diagnose import logs, report
 from tests.engine.hangs import FAULTS, SCHEDULER, ends_with
 from tests.engine.machines import cable
@@ -20,6 +24,17 @@ from tests.support.stack import free_ports
 
 NAMED = 30.0
 """Seconds from the fault within which the rank is named, with the real limits: 14 on two free cores."""
+
+
+def first_cause_of(stack: Stack) -> dict[str, Any]:
+    """What `diagnose` says of a living deployment."""
+    host = stack.url.split("/")[2].split(":")[0]
+    asked = ["diagnose", f"{host}:{stack.runner.health_port}", "--json"]
+    done = CliRunner().invoke(cli, asked)
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.output)["first_cause"]
+    print(json.dumps(found))
+    return found
 
 
 @pytest.mark.engine_more
@@ -52,6 +67,10 @@ def test_a_stopped_follower_is_named_by_its_leader_with_its_stack(
             (stacks,) = log_dir.glob(f"{other.address}_*.stacks")
             assert "do_signal_stop" in stacks.read_text() and "MainThread" in stacks.read_text()
             assert leader.runner.get("/status")[1]["behind"] in line
+            # Asked while it hangs, the leader tells of both.
+            living = first_cause_of(leader)
+            assert (living["node"], living["process"]) == (other.address, "decode"), living
+            assert living["kind"] in ("stopped", "behind")
             ends_with(follower.runner, 75, "is stopped by a signal")
             leader.runner.wait(START)
     found = logs.diagnose(log_dir)
@@ -87,5 +106,7 @@ def test_a_blocked_rank_is_named_with_its_stack_where_nobody_may_look(
             text = file.read_text()
             print(text[:6000])
             assert text.count("ermission") >= 4 and text.count("; it told them itself") >= 4
+            living = first_cause_of(stack)
+            assert living["kind"] == "behind" and "rank 1 of 2 is behind" in living["what"], living
             assert "sglang::detokenizer" in text and "all_reduce" in text
             ends_with(runner, 75, "hangs")

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from entrypoint.commands.diagnose import logs, report
+from entrypoint.commands.diagnose.logs import Diagnosis
 from entrypoint.commands.diagnose.redact import redact, redact_json, secrets_of
 from entrypoint.commands.diagnose.sources import ENDINGS, LAST
 from entrypoint.errors import CannotWriteError
@@ -24,13 +25,16 @@ TOP = "bundle"
 WHOLE = (".jsonl", ".json", ".stacks")
 
 
-def write(directory: Path, out: Path, environ: Mapping[str, str]) -> int:
-    """Write the bundle of `directory` to `out`, and return how many files it has. CannotWriteError (73)."""
+def write(directory: Path, out: Path, environ: Mapping[str, str], found: Diagnosis) -> int:
+    """Write the bundle of `directory`, of which `found` is the diagnosis, to `out`.
+
+    Returns how many files it has. CannotWriteError (73).
+    """
     secrets = secrets_of(environ)
     count = 0
     try:
         with tarfile.open(out, "w:gz") as tar:
-            for name, text in _parts(directory):
+            for name, text in _parts(directory, found):
                 clean = redact_json if name.endswith((".json", ".jsonl")) else redact
                 data = clean(text, secrets).encode("utf-8", "replace")
                 info = tarfile.TarInfo(f"{TOP}/{name}")
@@ -44,9 +48,8 @@ def write(directory: Path, out: Path, environ: Mapping[str, str]) -> int:
     return count
 
 
-def _parts(directory: Path) -> Iterator[tuple[str, str]]:
+def _parts(directory: Path, found: Diagnosis) -> Iterator[tuple[str, str]]:
     """Name and text of each file of the bundle."""
-    found = logs.diagnose(directory)
     yield "diagnosis.txt", report.text(found) + "\n"
     yield "diagnosis.json", json.dumps(logs.as_json(found), indent=2) + "\n"
     base = directory if directory.is_dir() else directory.parent

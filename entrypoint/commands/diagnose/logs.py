@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,10 @@ def diagnose(directory: Path) -> Diagnosis:
     return of_logs(read(directory))
 
 
-def of_logs(logs: Logs) -> Diagnosis:
-    """The same of logs that have been read."""
+def of_logs(
+    logs: Logs, more: Callable[[Mapping[str, float]], Iterable[Finding]] = lambda ahead: ()
+) -> Diagnosis:
+    """The same of logs that have been read. `more`: findings besides, by the seconds each clock is ahead."""
     nodes = sorted({key[0] for key in logs.streams} | {event.node for event in logs.events})
     head = str((logs.plan.get("job") or {}).get("node", ""))
     compared = [
@@ -61,7 +63,7 @@ def of_logs(logs: Logs) -> Diagnosis:
     events = sorted((replace(e, at=e.at - ahead.get(e.node, 0.0)) for e in logs.events), key=lambda e: e.at)
     told = [*_told(events, written)]
     asked_at = _asked(told, logs)
-    findings = [*_findings(written, told, logs)]
+    findings = [*_findings(written, told, logs), *more(ahead)]
     found = judge(findings, asked_at)
     if found.first is None and logs.failure is not None and not logs.failure.startswith("0 "):
         found = Judgement(_recorded(logs.failure), (), False)

@@ -1,15 +1,8 @@
 """Forwarding of the children's output, and our own lines among it.
 
 `Output` owns the places (our standard output, one file per process in GLM47_LOG_DIR); a
-`ChildOutput` reads one child's pipe. Used by a single-threaded poll loop:
-
-    output = Output(["etcd", "decode"], log_dir="/logs", on_space=wake_the_loop)
-    child = output.child("decode", read_end, on_lines=progress_of_decode)
-    # each turn: poll child.fd only while not child.congested; when readable:
-    if not child.handle_read():     # end of file
-        os.close(child.fd)
-    output.say("decode is ready")   # "runner | decode is ready"
-    output.close(time.monotonic() + 2)
+`ChildOutput` reads one child's pipe. Used by a single-threaded poll loop, which polls `child.fd` only while
+not `child.congested`, calls `child.handle_read()` when it is readable, and closes it when that says False.
 """
 
 from __future__ import annotations
@@ -40,6 +33,8 @@ IDLE_AFTER = 1.0
 READS = 4
 """Reads of one turn at most, so that one flooding child does not hold up the others."""
 PIPE_SIZE = 256 << 10
+EVENTS_KEPT, EVENT_SIZE = 1000, 4096
+"""So many of the last events are kept, and characters of each at most: longer ones are elsewhere too."""
 TAIL_BYTES = 512 << 10
 TAIL_BLOCKS = 8192
 """What is kept of a child's last output. SGLang goes on for 5 s after its scheduler has crashed, and a busy
@@ -98,6 +93,7 @@ class Output:
         self.stdout = sink(stdout, "our standard output", self._say_in_file)
         self.files = {name: sink(fd, path, self._say_on_stdout) for name, (path, fd) in opened.items()}
         self._history = self.files.pop(EVENTS, None)
+        self._recent: deque[str] = deque(maxlen=EVENTS_KEPT)
         # Files are appended to: where this run begins in each.
         begins = {Path(path).name: os.fstat(fd).st_size for path, fd in opened.values()}
         self.record({"begins": begins})
@@ -113,13 +109,19 @@ class Output:
         self.record({"line": text})
 
     def record(self, event: Mapping[str, object]) -> None:
-        """Leave `event`, with the time, in the file of events; nothing where there is no log directory.
+        """Leave `event`, with the time, in the file of events, where there is a log directory.
 
         Thread-safe, never blocks.
         """
+        line = json.dumps({"ts": stamp(self.clock()), **event}, ensure_ascii=False)
+        if len(line) <= EVENT_SIZE:
+            self._recent.append(line)
         if self._history is not None:
-            line = json.dumps({"ts": stamp(self.clock()), **event}, ensure_ascii=False)
             self._history.say(line.encode("utf-8", "replace") + b"\n", RUNNER)
+
+    def recent(self, events: int) -> list[str]:
+        """The last `events` events, one JSON object each, newest last. Safe from any thread."""
+        return [*self._recent][-events:]
 
     def show(self, text: str) -> None:
         """Several lines to be copied by a person: without a prefix, except where lines are JSON objects."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from entrypoint.plan.types import Plan
+from entrypoint.supervise.output.log_files import RUNNER
 from entrypoint.supervise.status import starts
 
 LINES = 6
@@ -58,8 +59,8 @@ class NodeView:
         return [line[:WIDTH] for line in self._last_lines(name, LINES)]
 
     def log(self, name: str, lines: int) -> str | None:
-        """The last `lines` lines of a process as one text; None: there is no such process."""
-        if name not in {process.name for process in self._plan.processes}:
+        """The last `lines` lines of a process, or events of the `runner`, as a text; None: there is none."""
+        if name not in {RUNNER, *(process.name for process in self._plan.processes)}:
             return None
         return "".join(f"{line}\n" for line in self._last_lines(name, lines))
 
