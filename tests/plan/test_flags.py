@@ -38,7 +38,8 @@ def parse(process: Process) -> argparse.Namespace:
 @pytest.mark.parametrize("name", PINNED)
 def test_golden_command_lines_are_accepted(name: str) -> None:
     for process in build(CONTAINERS[name]).processes:
-        if process.argv[1:2] == ("-m",):
+        # etcd and NATS, which a module of ours may start, read theirs themselves (tests/stack).
+        if process.argv[1:2] == ("-m",) and not process.argv[2].startswith("entrypoint."):
             parse(process)
 
 
