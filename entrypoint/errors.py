@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import NamedTuple
 
-from entrypoint.base.printable import clean
+from entrypoint.base.printable import clean, without_passwords
 
 
 class ExitCode(IntEnum):
@@ -47,7 +47,7 @@ class RunnerError(Exception):
     """Where else the line goes, once the plan that says so is known."""
 
     def __str__(self) -> str:
-        return "\n".join(map(clean, super().__str__().split("\n")))
+        return "\n".join(without_passwords(clean(line)) for line in super().__str__().split("\n"))
 
 
 class ConfigError(RunnerError):
@@ -57,7 +57,7 @@ class ConfigError(RunnerError):
 
     def __init__(self, problems: str | Iterable[str]) -> None:
         given = (problems,) if isinstance(problems, str) else tuple(problems)
-        self.problems: tuple[str, ...] = tuple(map(clean, given))
+        self.problems: tuple[str, ...] = tuple(without_passwords(clean(line)) for line in given)
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]], dict[str, object]]:

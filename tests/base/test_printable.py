@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from entrypoint import errors
-from entrypoint.base.printable import clean
+from entrypoint.base.printable import clean, without_passwords
 from entrypoint.commands.cli import cli
 from entrypoint.errors import ConfigError, RunnerError
 
@@ -69,3 +69,21 @@ def test_no_setting_commands_the_terminal(name: str, text: str) -> None:
     found = CliRunner().invoke(cli, ["plan"], env=given)
     assert found.exit_code in (0, 78), found.output
     assert not commands(found.output), found.output
+
+
+URLS = [
+    ("nats://user:pass@h:4222", "nats://user:***@h:4222"),
+    ("http://:pass@h", "http://:***@h"),
+    ("http://u:p@h:1,http://u:q@i:1", "http://u:***@h:1,http://u:***@i:1"),
+    ("http://u:p:q@h", "http://u:***@h"),
+    ("http://user@h:1", "http://user@h:1"),
+    ("http://h:2379/a@b", "http://h:2379/a@b"),
+    ("see me@example.com: no", "see me@example.com: no"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), URLS)
+def test_the_password_of_a_url_is_in_no_error(text: str, shown: str) -> None:
+    assert without_passwords(text) == shown
+    for kind in KINDS:
+        assert str(kind(f"cannot use GLM47_TP: {text}: give a number")).count(shown) == 1

@@ -153,3 +153,11 @@ def test_what_would_not_be_found_is_refused(name: str) -> None:
 def test_a_decode_worker_has_no_bootstrap_server_to_bind() -> None:
     plan = build(Container({"role": "decode", **HEAD, "extra_args": "--host 127.0.0.1"}))
     assert not any(port.name == "bootstrap" for port in plan.ports)
+
+
+@pytest.mark.parametrize("name", ["HOST_IP", "SGLANG_HOST_IP"])
+@pytest.mark.parametrize("role", ["prefill", "decode"])
+@pytest.mark.parametrize("value", ["http://h:2379", "10.0.0.7:30001", "a b", "10.0.0.7,10.0.0.8", "::x", "/"])
+def test_an_address_that_is_none_is_refused(role: str, name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"^cannot use {name}: {value}: give the address of this container"):
+        build(Container({"role": role, **HEAD}, native={name: value}))

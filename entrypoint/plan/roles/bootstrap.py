@@ -17,6 +17,7 @@ from entrypoint.plan.context import Context
 from entrypoint.plan.diagnostics import Diagnostic, problem
 from entrypoint.plan.endpoint import ANY, ANY6, LOOPBACK, bracketed
 from entrypoint.plan.releases import ANNOUNCES_IPV6, RANKS_OVER_IPV6, TITLES
+from entrypoint.settings.hosts import is_host
 
 VARIABLES = ("SGLANG_HOST_IP", "HOST_IP")
 """Where SGLang takes its own address from; the first that is set."""
@@ -80,6 +81,11 @@ def check(
     told = announced_at if role == "prefill" else here
     engine = ctx.facts.engine
     for address in dict.fromkeys((here, told)):
+        if address.source in VARIABLES and not is_host(address.host):
+            yield problem(
+                f"cannot use {address.source}: {address.host}: give the address of this container alone"
+            )
+            continue
         if ":" not in address.host:
             continue
         for fact, version in ((RANKS_OVER_IPV6, engine.sglang), (ANNOUNCES_IPV6, engine.dynamo)):
