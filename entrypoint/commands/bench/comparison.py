@@ -76,7 +76,20 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def compare(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str]) -> Comparison:
-    """Compare report `b` with report `a`, test by test. Raises ConfigError (78) when they share no test."""
+    """Compare report `b` with report `a`, test by test.
+
+    ConfigError (78) when they share no test, or one of them is not what `bench` wrote.
+    """
+    try:
+        return _compared(a, b, names)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"cannot compare {names[0]} and {names[1]}: one of them was changed since it was written "
+            f"({type(error).__name__}: {error}): measure again"
+        ) from None
+
+
+def _compared(a: Mapping[str, Any], b: Mapping[str, Any], names: tuple[str, str]) -> Comparison:
     shared = [name for name in a["summary"] if name in b["summary"]]
     if not shared:
         of = [", ".join(r["summary"]) or "none" for r in (a, b)]

@@ -6,6 +6,7 @@ end, so that even a killed run can be told about.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -107,23 +108,24 @@ def read(directory: Path) -> Measured:
     warmup = [r for r in records if _phase(r) == "warmup"]
     warmup_tokens = int(_total(warmup, "usage_completion_tokens")) if warmup else None
     summary = _object(directory / SUMMARY)
-    if summary is None or "request_count" not in summary:
+    if (succeeded := _number(summary, "request_count", "avg")) is None:
         return _from_records([r for r in records if _phase(r) != "warmup"], warmup_tokens)
     metrics = {}
     for metric in METRICS:
         tag, stat = metric.source
-        value = (summary.get(tag) or {}).get(stat)
-        if isinstance(value, int | float):
-            metrics[metric.key] = float(value)
+        if (value := _number(summary, tag, stat)) is not None:
+            metrics[metric.key] = value
+    listed = _at(summary, "error_summary")
     errors = tuple(
-        (_error(e.get("error_details")), int(e.get("count", 0))) for e in summary["error_summary"] or ()
+        (_error(_at(entry, "error_details")), int(_number(entry, "count") or 0))
+        for entry in (listed if isinstance(listed, list) else ())
     )
-    tokens = (summary.get("total_usage_completion_tokens") or {}).get("avg")
+    tokens = _number(summary, "total_usage_completion_tokens", "avg")
     return Measured(
-        succeeded=int(summary["request_count"]["avg"]),
+        succeeded=int(succeeded),
         failed=sum(count for _, count in errors),
         errors=errors,
-        seconds=(summary.get("benchmark_duration") or {}).get("avg"),
+        seconds=_number(summary, "benchmark_duration", "avg"),
         output_tokens=int(tokens) if tokens is not None else None,
         warmup_tokens=warmup_tokens,
         metrics=metrics,
@@ -140,8 +142,8 @@ def _from_records(records: Sequence[Mapping[str, Any]], warmup_tokens: int | Non
     failed, errors = sum(counts.values()), tuple(counts.items())
     if not good:
         return Measured(failed=failed, errors=errors, warmup_tokens=warmup_tokens, from_records=True)
-    begin = min(r["metadata"]["request_start_ns"] for r in good)
-    seconds = (max(r["metadata"]["request_end_ns"] for r in good) - begin) / 1e9
+    begins, ends = (_times(good, f"request_{what}_ns") for what in ("start", "end"))
+    seconds = (max(ends) - min(begins)) / 1e9 if begins and ends else 0.0
     tokens = _total(good, "usage_completion_tokens")
     metrics: dict[str, float] = {}
     if seconds > 0:
@@ -229,13 +231,31 @@ def _object(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def _at(data: object, *names: str) -> object:
+    """What stands at `names` in AIPerf's data; None: nothing does, in this release or file."""
+    for name in names:
+        data = data.get(name) if isinstance(data, Mapping) else None
+    return data
+
+
+def _number(data: object, *names: str) -> float | None:
+    found = _at(data, *names)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        return None
+    return float(found)
+
+
+def _times(records: Iterable[Mapping[str, Any]], name: str) -> list[float]:
+    found = (_number(record, "metadata", name) for record in records)
+    return [time for time in found if time is not None]
+
+
 def _phase(record: Mapping[str, Any]) -> str:
-    return str((record.get("metadata") or {}).get("benchmark_phase", ""))
+    return str(_at(record, "metadata", "benchmark_phase") or "")
 
 
 def _value(record: Mapping[str, Any], tag: str) -> float | None:
-    value = ((record.get("metrics") or {}).get(tag) or {}).get("value")
-    return float(value) if isinstance(value, int | float) else None
+    return _number(record, "metrics", tag, "value")
 
 
 def _total(records: Iterable[Mapping[str, Any]], tag: str) -> float:
