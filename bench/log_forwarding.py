@@ -43,8 +43,10 @@ if len(sys.argv) > 4:
 def forward(argv: list[str], log_format: str) -> None:
     """A child's output through `Output`, in the poll loop it is made for."""
     sys.path.insert(0, str(ROOT))
+    from entrypoint.run.supervised import stay_small
     from entrypoint.supervise.output.forwarding import Output, make_pipe
 
+    stay_small()
     read_end, write_end = make_pipe()
     wake_read, wake_write = os.pipe()
     for fd in (wake_read, wake_write):

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 
 FLUSH = 2.0
 """Seconds that the last lines get to reach a reader of our standard output."""
-_M_ARENA_MAX = -8
-"""mallopt(3)'s number for it (glibc's malloc.h)."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+"""mallopt(3)'s numbers for them (glibc's malloc.h)."""
+LARGE, SPARE = 512 << 10, 1 << 20
+"""Bytes of a buffer that is fetched from the kernel for itself, and of free memory that is kept."""
 
 
 def import_supervisor() -> None:
@@ -29,7 +31,7 @@ def import_supervisor() -> None:
     import entrypoint.supervise.status.health  # noqa: F401
 
 
-def _stay_small() -> None:
+def stay_small() -> None:
     """Do without what most runners never use and would keep for as long as they run: 9 MB."""
     import ctypes
 
@@ -43,6 +45,9 @@ def _stay_small() -> None:
     if hasattr(libc, "mallopt"):
         # One heap for all threads: glibc gives each prober its own.
         libc.mallopt(_M_ARENA_MAX, 1)
+        # A read of output is larger than what glibc would else fetch from the kernel and give back each time.
+        libc.mallopt(_M_MMAP_THRESHOLD, LARGE)
+        libc.mallopt(_M_TRIM_THRESHOLD, SPARE)
 
 
 def supervise(
@@ -59,7 +64,7 @@ def supervise(
     from entrypoint.supervise.status import health, machine, report
     from entrypoint.supervise.supervisord.control import ControlSocket
 
-    _stay_small()
+    stay_small()
     listener = health.listen(plan.health.host, plan.health.number)
     ports.must_be_free(endpoint for endpoint in plan.ports if endpoint.process != "health")
     control = ControlSocket(Path(plan.run_dir) / "supervisor.sock")

@@ -227,6 +227,16 @@ class Formatter:
         body = memoryview(data.replace(b"\n", between))[: -len(first)]
         return b"".join((continued if block.continues else first, body))
 
+    def lines_of(self, name: str, data: bytes, printed: bytes) -> int:
+        """How many lines `data` of process `name` has, which is printed as `printed`.
+
+        By how much longer that is, where each line got a prefix: counting takes as long as printing.
+        """
+        prefixes = self._prefixes.get(name)
+        if prefixes is None or self.json or b"\x1b" in data:
+            return data.count(b"\n")
+        return (len(printed) - len(data)) // len(prefixes[0])
+
     def _escapes(self, data: bytes) -> bytes:
         if not self.colours:
             return _ESCAPE.sub(b"", data)

@@ -24,9 +24,8 @@ STALL_AFTER = 5.0
 """Seconds that nobody reads before lines are dropped rather than held."""
 RETRY_AFTER = 2.0
 """Seconds between two tries to write to a place that gave an error."""
-_PIECE = 112 << 10
-"""Bytes of one write: holds one full read with its prefixes, and its buffer stays below the 128 KiB that
-the C library would fetch from the kernel and give back each time."""
+_PIECE = 160 << 10
+"""Bytes of one write: holds one full read with its prefixes."""
 _SLOW_PIECE = 4 << 10
 _BLOCK_COST = 64
 """Bytes that a queued block costs beside its own: bounds the memory of many tiny blocks."""

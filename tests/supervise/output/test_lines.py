@@ -203,3 +203,25 @@ def test_no_escape_is_left_however_they_are_nested(pieces: list[bytes]) -> None:
         assert b"\x1b" not in Formatter(log_format).format("a", Block(line), 0.0)
     shown = Formatter(colours=True).format("a", Block(line), 0.0)
     assert b"\x1b" not in re.sub(rb"\x1b\[[0-?]*[ -/]*m", b"", shown), "a terminal gets colours only"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.parametrize("colours", [False, True])
+@pytest.mark.parametrize("dated", ["", "engine"])
+@pytest.mark.parametrize(
+    "block",
+    [
+        Block(b"one\n"),
+        Block(b"one\n\n\ntwo\n" * 1000),
+        Block(b"\x1b[31mred\x1b[0m\nplain\n"),
+        Block(b"the rest\n", continues=True),
+        Block(b"a piece\n", unfinished=True),
+        Block(b"\n"),
+    ],
+)
+def test_lines_are_counted_by_what_is_printed(
+    log_format: str, colours: bool, dated: str, block: Block
+) -> None:
+    formatter = Formatter(log_format, width=2, colours=colours, dated=dated)
+    printed = formatter.format("engine", block, 0.0)
+    assert formatter.lines_of("engine", block.data, printed) == block.data.count(b"\n")

@@ -19,8 +19,8 @@ from tests.support.runner import ROOT
 
 START = """
 import sys
-from entrypoint.run.supervised import _stay_small
-_stay_small()
+from entrypoint.run.supervised import stay_small
+stay_small()
 from entrypoint.supervise.probes.clients import Clients
 clients, url, ca_file = Clients(), sys.argv[1], sys.argv[2]
 """
