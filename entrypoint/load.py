@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ class Loaded:
 
     plan: Plan
     environ: Mapping[str, str]
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Of what is installed, by name, as far as it is known."""
 
 
 def load_settings(environ: Mapping[str, str], cwd: Path) -> load.Loaded:
@@ -69,9 +71,11 @@ def load_plan(environ: Mapping[str, str], cwd: Path) -> Loaded:
         placed = placement.in_job(slurm.job_of(environ, settings), settings)
     else:
         placed = placement.from_environ(full, settings)
-    found = inspect.gather(settings, full)
-    plan = build.build_plan(settings, origins, placed, found, loaded.native)
-    return Loaded(plan, full)
+    facts = inspect.gather(settings, full)
+    plan = build.build_plan(settings, origins, placed, facts, loaded.native)
+    names = "python", "dynamo", "sglang", "flashinfer"
+    versions = {name: found for name in names if (found := getattr(facts.engine, name))}
+    return Loaded(plan, full, versions)
 
 
 def api_url(environ: Mapping[str, str], cwd: Path) -> str:

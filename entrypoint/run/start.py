@@ -52,7 +52,7 @@ def become(
         gc.freeze()
         gc.enable()
         log = loaded.plan.termination_log or ""
-        verdict = supervise(loaded.plan, dict(loaded.environ), lock, on_ready)
+        verdict = supervise(loaded.plan, dict(loaded.environ), lock, on_ready, loaded.versions)
     except RunnerError as error:
         tell_job(environ, error.exit_code, str(error))
         leave(error.exit_code, str(error), error.termination_log or log, environ)

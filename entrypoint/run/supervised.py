@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from entrypoint.base import last_words
@@ -51,11 +52,15 @@ def stay_small() -> None:
 
 
 def supervise(
-    plan: Plan, environ: dict[str, str], lock: int, on_ready: Callable[[Plan], str] | None = None
+    plan: Plan,
+    environ: dict[str, str],
+    lock: int,
+    on_ready: Callable[[Plan], str] | None = None,
+    versions: Mapping[str, str] = MappingProxyType({}),
 ) -> Verdict:
     """Run the plan's processes to their end. The last line of our output is the reason.
 
-    `lock` is the run directory's, and given back.
+    `lock` is the run directory's, and given back; `versions` are the engine's, for whoever reads the logs.
     """
     from entrypoint.plan.types import to_jsonable
     from entrypoint.prepare import run_dir
@@ -104,7 +109,7 @@ def supervise(
     def after_first_spawn() -> None:
         health.serve(listener, views)
         daemon.output.record({"plan": to_jsonable(plan)})
-        daemon.output.record({"machine": machine.facts()})
+        daemon.output.record({"machine": machine.facts(), "engine": {**versions}})
         if files is not None:
             files.start()
 

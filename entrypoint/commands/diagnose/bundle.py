@@ -1,7 +1,4 @@
-"""A support bundle: what somebody elsewhere needs to see, in one file, without secrets.
-
-A .tar.gz: every machine can read it, and logs shrink to a tenth; docs/decisions/diagnose.md.
-"""
+"""A support bundle: what somebody elsewhere needs to see, in one file, without secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from entrypoint.commands.diagnose import logs, report
+from entrypoint.commands.diagnose import archive, logs, report
 from entrypoint.commands.diagnose.logs import Diagnosis
 from entrypoint.commands.diagnose.redact import redact, redact_json, secrets_of
 from entrypoint.commands.diagnose.sources import ENDINGS, LAST
@@ -33,7 +30,7 @@ def write(directory: Path, out: Path, environ: Mapping[str, str], found: Diagnos
     secrets = secrets_of(environ)
     count = 0
     try:
-        with tarfile.open(out, "w:gz") as tar:
+        with archive.writing(out) as tar:
             for name, text in _parts(directory, found):
                 clean = redact_json if name.endswith((".json", ".jsonl")) else redact
                 data = clean(text, secrets).encode("utf-8", "replace")

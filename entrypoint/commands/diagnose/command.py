@@ -20,7 +20,12 @@ FILE = click.Path(path_type=Path)
 
 @click.command("diagnose")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
-@click.option("--bundle", type=FILE, metavar="FILE.tar.gz", help="Write a support bundle without secrets.")
+@click.option(
+    "--bundle",
+    type=FILE,
+    metavar="FILE.tar.zst",
+    help="Write a support bundle without secrets; also .tar.gz.",
+)
 @click.option("--delta", is_flag=True, help="What differs between two bundles or log directories.")
 @click.argument("places", metavar="LOGDIR | HOST[:PORT]...", nargs=-1, required=True)
 def diagnose_command(as_json: bool, bundle: Path | None, delta: bool, places: tuple[str, ...]) -> None:
@@ -40,6 +45,10 @@ def diagnose_command(as_json: bool, bundle: Path | None, delta: bool, places: tu
         lines = [clean(line) for line in differences.delta(*map(Path, places))]
         click.echo("\n".join(lines) if lines else "no difference")
         return
+    if bundle is not None:
+        from entrypoint.commands.diagnose import archive
+
+        archive.must_be_known(bundle)
     if not any(_is_path(place) for place in places):
         _live(places, as_json, bundle)
     elif len(places) == 1:

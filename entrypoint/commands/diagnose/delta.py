@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from entrypoint.base.foreign import from_json
+from entrypoint.commands.diagnose import archive
 from entrypoint.errors import ConfigError
 
 _RUN = "ts|pid|uptime|age|time|begins|number|log_names|log_dir|run_dir"
@@ -64,7 +65,7 @@ def _of_event(line: str) -> Iterator[tuple[str, str]]:
         return
     if not isinstance(record, dict):
         return
-    for part in ("plan", "machine"):
+    for part in ("plan", "machine", "engine"):
         for key, value in _walk(part, record.get(part)):
             if not PASSING.search(key):
                 yield key, value
@@ -89,7 +90,7 @@ def _texts(place: Path) -> Iterator[tuple[str, str]]:
             for path in place.rglob("*.events.jsonl"):
                 yield path.name, path.read_text("utf-8", "replace")
             return
-        with tarfile.open(place) as tar:
+        with archive.reading(place) as tar:
             for member in tar:
                 file = tar.extractfile(member)
                 if file is not None:

@@ -21,11 +21,26 @@ SHORTEST = 6
 _BEHIND = r"(?![\s\"']|\d+(?:\.\d+)?(?:[\s,;)\]}]|$))[^\s\"',;]{6,}"
 """A value: no number, which is what is counted in tokens."""
 _URL = r"(\b[a-z][a-z0-9+.-]*://)[^\s/@\"']+@"
-_HEADER = r"(\bauthorization\b[\"']?\s*[:=]\s*[\"']?(?:bearer|basic)?\s*)[^\s\"',]+"
+_QUERY = r"([?&](?:x-amz-(?:signature|credential|security-token)|sig|signature|key)=)[^&\s\"']+"
+_SCHEME = r"(?:(?:bearer|basic|token|digest|negotiate)\s+)?"
+_HEADER = rf"(\bauthorization\b[\"']?\s*[:=]\s*[\"']?{_SCHEME})[^\s\"',]+"
+_COOKIE = r"(\bcookie[\"']?\s*[:=]\s*[\"']?)[^\"'\n]+"
 # NAME=value, "name": "value", "--name", "value"
 _NAMED = rf"((?:[\w.-]*[-_.])?{_NAME}[\"']?(?:\s*[:=]\s*|\s*,\s*(?=[\"']))[\"']?){_BEHIND}"
+# The same with blanks in it; --name "value"
+_QUOTED = rf"((?:[\w.-]*[-_.])?{_NAME}[\"']?\s*[:=,]?\s*)([\"'])[^\"'\n]{{6,}}\2"
 # --name value
 _OPTION = rf"(--(?:[\w.-]*[-_.])?{_NAME}\s+){_BEHIND}"
+# DB_PASS=value, of which the words alone are no telling names.
+_VARIABLE = r"((?-i:\b[A-Z][A-Z0-9_]*_(?:PASS|PWD|PAT|SAS|DSN))=[\"']?)[^\s\"']+"
+# curl -u user:password, docker login -p password, kubectl … --from-literal=name=value, program <<< password
+_USER = r"(\s(?:-u|--user)[ =][\"']?[^\s:\"']+:)[^\s\"']+"
+_LOGIN = r"(\blogin\b[^\n]*?\s-p[ =]*)\S+"
+_LITERAL = r"(--from-literal[= ][\"']?[\w.-]+=)[^\s\"']+"
+_HERE = r"(<<<\s*[\"']?)[^\s\"']+"
+_KUBECONFIG = r"(\b(?:client-key|certificate-authority|client-certificate)-data[\"']?\s*:\s*[\"']?)[\w+/=]+"
+_SAID = r"(\bpass(?:word|phrase) is [\"']?)[^\s\"']+"
+_PEM = r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)[\s\S]{1,16384}?(-----END [A-Z ]*PRIVATE KEY-----)"
 # Tokens that show by themselves what they are.
 _TELLING = (
     r"\b(?:(?:hf_|nvapi-|ghp_|gho_|github_pat_|glpat-|sk-|xox[abps]-)[\w-]{8,}|AKIA[0-9A-Z]{16}\b"
@@ -34,11 +49,22 @@ _TELLING = (
 _RULES = tuple(
     (re.compile(pattern, re.IGNORECASE), instead)
     for pattern, instead in (
+        (_PEM, rf"\1{HIDDEN}\2"),
         (_URL, rf"\1{HIDDEN}@"),
+        (_QUERY, rf"\1{HIDDEN}"),
         (_HEADER, rf"\1{HIDDEN}"),
+        (_COOKIE, rf"\1{HIDDEN}"),
         (r"(\bbearer\s+)[\w.~+/=-]{6,}", rf"\1{HIDDEN}"),
+        (_QUOTED, rf"\1\2{HIDDEN}\2"),
         (_NAMED, rf"\1{HIDDEN}"),
         (_OPTION, rf"\1{HIDDEN}"),
+        (_VARIABLE, rf"\1{HIDDEN}"),
+        (_USER, rf"\1{HIDDEN}"),
+        (_LOGIN, rf"\1{HIDDEN}"),
+        (_LITERAL, rf"\1{HIDDEN}"),
+        (_HERE, rf"\1{HIDDEN}"),
+        (_KUBECONFIG, rf"\1{HIDDEN}"),
+        (_SAID, rf"\1{HIDDEN}"),
         (_TELLING, HIDDEN),
     )
 )
