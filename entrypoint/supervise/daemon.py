@@ -105,7 +105,7 @@ class Daemon:
         ).carry_out
         self._signals: deque[int] = deque()
         self.snapshot: dict[str, Any] = {}
-        self._history = History(self.output.record)
+        self._history = History(self.output.record, self.say)
         self._witness = Witness(plan, self.director)
 
     def turned(self) -> float:
