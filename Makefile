@@ -2,15 +2,17 @@
 # make test  passes the tests
 # make test-engine  passes those with SGLang itself, on the CPU: 2.5 GB, installed by it
 # make test-engine-all  passes more of them
+# make checkov  looks for weak spots in the rendered manifests: 290 MB, installed by it
 # make test-stacks  starts releases of Dynamo beside the pinned one, with the mocker: 1.5 GB, installed by it
 PYTHON ?= python3
 BIN := .venv/bin
 ENGINE := .venv/engine
 AIPERF := .venv/bench
+CHECKOV := .venv/checkov
 SIDE_BY_SIDE := -n 3 --dist loadfile
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup setup-bench setup-cpu-engine demo test test-engine test-engine-all test-stacks releases lint unit bench lock clean
+.PHONY: setup setup-bench setup-cpu-engine demo test test-engine test-engine-all test-stacks releases checkov lint unit bench lock clean
 
 setup: .venv/.ready $(ENGINE)/.ready
 
@@ -35,11 +37,19 @@ $(AIPERF)/.ready: requirements/bench.txt .venv/.ready
 	$(AIPERF)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/bench.txt
 	touch $@
 
+$(CHECKOV)/.ready: requirements/checkov.txt .venv/.ready
+	$(PYTHON) -m venv $(CHECKOV)
+	$(CHECKOV)/bin/python $(PIP_INSTALL) --require-hashes -r requirements/checkov.txt
+	touch $@
+
+checkov: .venv/.ready $(CHECKOV)/.ready
+	$(BIN)/python -m pytest -m checkov tests/k8s
+
 demo: setup
 	$(BIN)/glm47-runner demo
 
 test: setup setup-bench
-	$(BIN)/python -m pytest -n auto -m "not container and not slurm and not engine and not dynamo"
+	$(BIN)/python -m pytest -n auto -m "not container and not slurm and not engine and not dynamo and not checkov"
 
 # SGLang and Dynamo on the CPU, in ~/.cache/glm47-runner; installed once for each state of the lock files.
 setup-cpu-engine: setup

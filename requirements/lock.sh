@@ -10,6 +10,7 @@ compile=("${for_python[@]}" 3.10)
 "${compile[@]}" requirements/build.in -c requirements/dev.txt -o requirements/build.txt
 "${compile[@]}" requirements/engine.in -o requirements/engine.txt
 "${compile[@]}" requirements/bench.in -o requirements/bench.txt
+"${compile[@]}" requirements/checkov.in -o requirements/checkov.txt
 for release in 0.5.6.post2 0.5.14 0.5.23; do
 	"${for_python[@]}" 3.11 --no-deps "requirements/cpu-engine-$release.in" \
 		-o "requirements/cpu-engine-$release.txt"

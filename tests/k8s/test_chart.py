@@ -186,7 +186,7 @@ def test_the_model_is_fetched_and_checked_before_anything_else() -> None:
 
 def test_the_test_pod_may_ask_and_serves_nobody() -> None:
     objects = render()
-    (pod,) = of_kind(objects, "Pod")
+    pod = named(objects, "Job", "glm47-smoke")["spec"]["template"]
     assert pod["spec"]["containers"][0]["args"] == ["smoke", "http://glm47:8000"]
     labels = pod["metadata"]["labels"]
     policy = named(objects, "NetworkPolicy", "glm47")["spec"]

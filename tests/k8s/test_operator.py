@@ -11,11 +11,12 @@ from entrypoint.load import load_plan
 from entrypoint.plan.releases import PINNED
 from tests.k8s import schemas
 from tests.k8s.manifests import Object, of_kind, operator_objects
-from tests.k8s.test_manifests import GPUS, NEWEST, OLDEST, PAGES
+from tests.k8s.test_manifests import GPUS, PAGES
+from tests.k8s.test_valid import VERSIONS
 
 
 def test_operator_example_is_valid() -> None:
-    for version in (OLDEST, NEWEST):
+    for version in VERSIONS:
         for resource in operator_objects():
             schemas.check(resource, version)
 
