@@ -7,11 +7,10 @@ import resource
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from bench.clients import greedy
 from bench.deployment import Deployment, deployment, kill_container, processes, wait
@@ -113,13 +112,8 @@ def with_extra(ground: Ground, room: Path, arguments: str) -> dict[str, str]:
 
 
 @contextmanager
-def over_two(
-    scene: Scene, ground: Ground, *ready: str, skew: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[Deployment]:
-    """TP 2 over this machine and a namespace: two nodes of a Slurm job, whose runners ask each other.
-
-    `skew`: variables of the follower's node that shift its clock.
-    """
+def over_two(scene: Scene, ground: Ground, *ready: str) -> Iterator[Deployment]:
+    """TP 2 over this machine and a namespace: two nodes of a Slurm job, whose runners ask each other."""
     room = ground.room(scene.name)
     with second_node() as far:
         nodes = far.here, far.address
@@ -132,7 +126,6 @@ def over_two(
                 (("leader", far.interface_here), ("follower", far.interface))
             ):
                 own = cable(interface) | {"SLURMD_NODENAME": nodes[rank], "SLURM_NODEID": str(rank)}
-                own |= skew if rank else {}
                 before = far.command() if rank else ()
                 it.start(name, "auto", None, nodes[rank], before, GLM47_HEALTH_PORT=health, **own)
             it.ready(*ready)
@@ -156,37 +149,6 @@ def node(scene: Scene, ground: Ground) -> Told:
         eye = Eye(scene, it)
         kill_container(it.runners["follower"])
         return eye.told("leader")
-
-
-def skewed(scene: Scene, ground: Ground) -> Told:
-    """Every process of the follower's node reads a clock that is five minutes ahead (libfaketime)."""
-    (library,) = Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")
-    clock = {"LD_PRELOAD": str(library), "FAKETIME": "+300", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
-    with over_two(scene, ground, skew=clock) as it:
-        told = Eye(scene, it).told()
-        it.ready("leader", "follower")  # it serves all the same
-        return told
-
-
-def held_back(scene: Scene, ground: Ground) -> Told:
-    """The follower's processes get a twentieth of a processor (cgroup v1), with a request in flight."""
-    with over_two(scene, ground, "leader", "follower") as it:
-        ask(it)
-        group = Path(f"/sys/fs/cgroup/cpu/glm47-night-{os.getpid()}")
-        group.mkdir()
-        try:
-            (group / "cpu.cfs_period_us").write_text("100000")
-            (group / "cpu.cfs_quota_us").write_text("5000")
-            eye = Eye(scene, it)
-            for pid in processes(it.runners["follower"]):
-                if process_tree.title(pid).startswith("sglang::"):
-                    (group / "cgroup.procs").write_text(str(pid))
-            return eye.told()
-        finally:
-            for held in (group / "cgroup.procs").read_text().split():
-                (group.parent / "cgroup.procs").write_text(held)
-            wait(lambda: not (group / "cgroup.procs").read_text(), 10, "its processes are elsewhere")
-            group.rmdir()
 
 
 def stopped_in_its_start(scene: Scene, ground: Ground) -> Told:
@@ -230,9 +192,6 @@ def scenes(ground: Ground) -> list[Scene]:
         ("follower's scheduler killed, busy", r"sglang::scheduler_TP1 \(pid \d+\) (?:is|was) dead",
          r"lost the rank at", partial(rank, container="follower", signum=kill)),
         ("node of the follower lost, busy", r"lost (?:the rank at|.* on) 10\.147\.\d+\.2\b", r"ready", node),
-        ("the follower's clock is 300 s ahead", r"the clock of 10\.147\.\d+\.2 is (?:299|300)\.\d s ahead",
-         "", skewed),
-        ("follower held back to 5 % of a processor, busy", r"(?i)throttled|held back|slow", "", held_back),
         ("follower stopped in its start",
          r"node \S+\.2\).*behind|scheduler_TP1.*stopped by a signal", "", stopped_in_its_start),
     ]  # fmt: skip

@@ -15,6 +15,8 @@ from pathlib import Path
 from bench.deployment import Deployment, deployment, kill_container
 from bench.night.scene import Eye, Ground, Scene, Told
 from entrypoint.supervise import process_tree
+from tests.engine.machines import cable
+from tests.support.node import second_node
 from tests.support.runner import free_port
 
 BOTH = ("prefill", "decode")
@@ -141,6 +143,63 @@ def worker_hung_silently(scene: Scene, ground: Ground) -> Told:
         return eye.told("decode")
 
 
+AHEAD = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int code = real(clock, now);
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) now->tv_sec += 300;
+    return code;
+}
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec exact;
+    int code = clock_gettime(CLOCK_REALTIME, &exact);
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return code;
+}
+time_t time(time_t *into) {
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    if (into) *into = exact.tv_sec;
+    return exact.tv_sec;
+}
+"""
+"""A clock of the day that is 300 s ahead. libfaketime also changes sleeps by the other clock, which Python's
+time.sleep does not survive; a time namespace has no clock of the day."""
+
+
+def skewed(scene: Scene, ground: Ground) -> Told:
+    """Two nodes of a Slurm job; every process of the second reads a clock that is 300 s ahead."""
+    room = ground.room(scene.name)
+    (room / "ahead.c").write_text(AHEAD)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", room / "ahead.so", room / "ahead.c", "-ldl"], check=True)
+    clock = {"LD_PRELOAD": str(room / "ahead.so")}
+    with second_node() as far:
+        nodes = far.here, far.address
+        job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": ",".join(nodes), "GLM47_ENGINE": "mocker",
+               "GLM47_MODEL_PATH": str(ground.model), "GLM47_PREFILL_WORKERS": "1",
+               "GLM47_PREFILL_NODES": "1", "GLM47_DECODE_WORKERS": "1", "GLM47_DECODE_NODES": "1",
+               "GLM47_NATS_PORT": str(free_port()), "GLM47_NATS_MONITOR_PORT": str(free_port())}  # fmt: skip
+        with deployment(room, [], **job) as it:
+            it.common.pop("GLM47_HEAD_ADDRESS")
+            health = str(free_port())
+            eye = Eye(scene, it)
+            for number, interface in enumerate((far.interface_here, far.interface)):
+                own = cable(interface) | {"SLURMD_NODENAME": nodes[number], "SLURM_NODEID": str(number)}
+                own |= clock if number else {}
+                before = far.command() if number else ()
+                name = ("head", "decode")[number]
+                it.start(name, "auto", None, nodes[number], before, GLM47_HEALTH_PORT=health, **own)
+            told = eye.told()
+            it.ready("head", "decode")  # it serves all the same
+            return told
+
+
 def etcd_data_full(scene: Scene, ground: Ground) -> Told:
     """etcd's data directory has no room."""
     room = ground.room(scene.name)
@@ -189,6 +248,8 @@ def scenes(ground: Ground) -> list[Scene]:
         ("run directory cannot be written", r"cannot .*/proc/glm47.*GLM47_RUN_DIR", "",
          partial(refused, harm=read_only)),
         ("port taken by another program", r"cannot listen on .* for decode.* by python", "", port_taken),
+        ("a node's clock is 300 s ahead", r"the clock of 10\.147\.\d+\.2 is (?:299|300)\.\d s ahead", "",
+         skewed),
         ("etcd's disk full", r"etcd.*(?:no space left|No space left|room)", "", etcd_data_full),
     ]  # fmt: skip
     return [Scene(name, "mocker", named, follows, play) for name, named, follows, play in rows]
