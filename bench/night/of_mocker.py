@@ -7,17 +7,19 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from bench.deployment import Deployment, deployment, kill_container
+from bench.deployment import Deployment, deployment, kill_container, wait
 from bench.night.scene import Eye, Ground, Scene, Told
 from entrypoint.supervise import process_tree
 from tests.engine.machines import cable
 from tests.support.node import second_node
 from tests.support.runner import free_port
+from tests.support.stack import chat
 
 BOTH = ("prefill", "decode")
 
@@ -200,6 +202,28 @@ def skewed(scene: Scene, ground: Ground) -> Told:
             return told
 
 
+def held_back(scene: Scene, ground: Ground) -> Told:
+    """The decode worker gets a hundredth of a processor (a quota of cgroup v1), while requests come."""
+    group = Path(f"/sys/fs/cgroup/cpu/glm47-night-{os.getpid()}")
+    with three(ground, scene.name, "head", *BOTH) as it:
+        group.mkdir()
+        try:
+            (group / "cpu.cfs_period_us").write_text("100000")
+            (group / "cpu.cfs_quota_us").write_text("1000")
+            pid = child(it, "decode", "decode")
+            eye = Eye(scene, it)
+            for each in (pid, *process_tree.children(pid)):
+                (group / "cgroup.procs").write_text(str(each))
+            for _ in range(4):
+                threading.Thread(target=chat, args=(it.http, 200), daemon=True).start()
+            return eye.told()
+        finally:
+            for held in (group / "cgroup.procs").read_text().split():
+                (group.parent / "cgroup.procs").write_text(held)
+            wait(lambda: not (group / "cgroup.procs").read_text(), 10, "its processes are elsewhere")
+            group.rmdir()
+
+
 def etcd_data_full(scene: Scene, ground: Ground) -> Told:
     """etcd's data directory has no room."""
     room = ground.room(scene.name)
@@ -248,6 +272,8 @@ def scenes(ground: Ground) -> list[Scene]:
         ("run directory cannot be written", r"cannot .*/proc/glm47.*GLM47_RUN_DIR", "",
          partial(refused, harm=read_only)),
         ("port taken by another program", r"cannot listen on .* for decode.* by python", "", port_taken),
+        ("decode held back to 1 % of a processor", r"decode is slow: its processor quota was used up", "",
+         held_back),
         ("a node's clock is 300 s ahead", r"the clock of 10\.147\.\d+\.2 is (?:299|300)\.\d s ahead", "",
          skewed),
         ("etcd's disk full", r"etcd.*(?:no space left|No space left|room)", "", etcd_data_full),

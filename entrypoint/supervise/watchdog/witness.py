@@ -10,11 +10,13 @@ from typing import Any
 
 from entrypoint.plan.run_files import STACK_HOOK
 from entrypoint.plan.types import Plan
+from entrypoint.supervise import process_tree
 from entrypoint.supervise.lifecycle.actions import Action, Say
 from entrypoint.supervise.lifecycle.behind import behind, places_of
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.process import Proc
 from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.watchdog.quota import EVERY, Quotas
 from entrypoint.supervise.watchdog.stacks import STOPPED, collect
 
 SILENT = 120.0
@@ -23,6 +25,8 @@ AGAIN = 300.0
 """Seconds between two looks at the same engine."""
 JOIN = 20.0
 """Seconds after a look within which the peers' are waited for, to name one rank among all."""
+BELOW = 16
+"""Processes of one whose control groups are looked at."""
 FILES = 6
 """Files of stacks that are kept in one directory for one process."""
 
@@ -37,6 +41,8 @@ class Witness:
         self._news: list[str] = []
         self.found: dict[str, dict[str, Any]] = {}
         """What was seen, by process: part of the status."""
+        self._quotas: dict[str, Quotas] = {}
+        self._quotas_at = 0.0
         self.line: str | None = None
         """Which rank is behind."""
 
@@ -52,6 +58,21 @@ class Witness:
         while self._news:
             yield Say(self._news.pop(0))
         yield from self._join(now)
+        if now >= self._quotas_at:
+            self._quotas_at = now + EVERY
+            yield from self._held_back()
+
+    def _held_back(self) -> Iterator[Action]:
+        for name, proc in self._director.procs.items():
+            if proc.pid is None or proc.state is not State.RUNNING:
+                continue
+            quotas = self._quotas.setdefault(name, Quotas())
+            share = quotas.look(iter([proc.pid, *process_tree.children(proc.pid)][:BELOW]))
+            if share is not None:
+                yield Say(
+                    f"{name} is slow: its processor quota was used up in {share:.0%} of the last "
+                    f"{EVERY:.0f} s: raise the container's processor limit (cpu.max of its control group)"
+                )
 
     def _why(self, proc: Proc, now: float) -> str | None:
         if not proc.spec.vital or proc.state is not State.RUNNING or proc.pid is None:
