@@ -296,7 +296,7 @@ def test_every_pod_refuses_a_pair_that_does_not_fit(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_images_can_be_set(layout: str, tmp_path: Path) -> None:
-    """`kustomize edit set image` reaches every pod, the group's included."""
+    """`kustomize edit set image` reaches every pod, the group's included; etcd and NATS by their own name."""
     copied = tmp_path / "k8s"
     subprocess.run(["cp", "-r", K8S, copied], check=True)
     mine = copied / "mine"
@@ -305,6 +305,31 @@ def test_images_can_be_set(layout: str, tmp_path: Path) -> None:
     (mine / "kustomization.yaml").write_text(
         yaml.safe_dump({"resources": [f"../{layout}"], "images": [image]})
     )
-    for _, template in templates(build(mine)):
+    servers = 0
+    for owner, template in templates(build(mine)):
         (container,) = template["spec"]["containers"]
-        assert container["image"] == "registry.example.com/glm47-runner:1.2.3"
+        if owner["metadata"]["name"] in ("glm47-etcd", "glm47-nats"):
+            servers += 1
+            assert container["image"] == "glm47-runner-servers:0.1.0"
+        else:
+            assert container["image"] == "registry.example.com/glm47-runner:1.2.3"
+    assert servers == (0 if layout == "single-node" else 2)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[1:])
+def test_etcd_has_three_members(layout: str) -> None:
+    """Each pod is one of the list, by its own name; they start at once, and a drain takes one."""
+    objects = overlay(layout)
+    etcd = named(objects, "StatefulSet", "glm47-etcd")["spec"]
+    assert (etcd["replicas"], etcd["podManagementPolicy"]) == (3, "Parallel")
+    assert etcd["template"]["spec"]["topologySpreadConstraints"][0]["whenUnsatisfiable"] == "ScheduleAnyway"
+    members = [pod for pod in pods(objects) if pod.owner == "glm47-etcd"]
+    listed = [f"{pod.name}.{etcd['serviceName']}" for pod in members]
+    for pod in members:
+        variables = environ(pod, objects)
+        assert variables["GLM47_ETCD_MEMBERS"] == ",".join(listed)
+        plan = load_plan({**variables, "GLM47_ETCD_MEMBER": listed[0]}, Path("/nonexistent")).plan
+        assert f"--name={listed[0]}" in plan.process("etcd").argv
+    budget = named(objects, "PodDisruptionBudget", "glm47-etcd")["spec"]
+    assert budget["maxUnavailable"] == 1 and budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert all(selects(budget["selector"]["matchLabels"], pod.labels) for pod in members)

@@ -33,10 +33,13 @@ FITTING = {
     "monitoring": list(LAYOUTS),
     "workers-example": list(LAYOUTS),
     "external-servers": SEVERAL_PODS,
+    "without-nats": SEVERAL_PODS,
     "rdma": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
     "nvlink-domain": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
 }
 """Each component's layouts; those with groups have the last two already. mocker/ has the mocker on all."""
+SERVERS = ("external-servers", "without-nats")
+"""Those that take servers away: not both at once, and not where others are named."""
 PAIRS = [(component, layout) for component, layouts in FITTING.items() for layout in layouts]
 WORKERS = ("single", "prefill", "decode")
 
@@ -55,6 +58,8 @@ def has(pod: PodSpec, component: str, objects: list[Object]) -> None:
             "drop": ["ALL"],
             **({"add": wanted} if wanted else {}),
         }
+    elif component == "without-nats":
+        assert "NATS_SERVER" not in variables and variables["ROLE"] != "nats"
     elif component == "external-servers":
         assert variables["ETCD_ENDPOINTS"] == "http://etcd.servers.svc:2379"
         assert mounts["servers"] == "/etc/glm47/servers"
@@ -116,7 +121,7 @@ def test_component_reaches_its_pods(component: str, layout: str, tmp_path: Path)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_all_components_at_once(layout: str, tmp_path: Path) -> None:
     """They do not undo each other, in the README's order or in the other one."""
-    fitting = [component for component, layouts in FITTING.items() if layout in layouts]
+    fitting = [c for c, layouts in FITTING.items() if layout in layouts and c != "without-nats"]
     made = []
     for order in (fitting, fitting[::-1]):
         listed = [f"../components/{component}" for component in order]
@@ -124,7 +129,7 @@ def test_all_components_at_once(layout: str, tmp_path: Path) -> None:
         for pod in pods(objects):
             keeps(pod, before(pod, layout))
             for component in fitting:
-                if component != "external-servers":
+                if component not in SERVERS:
                     has(pod, component, objects)
         made.append({p.name: _sorted(p.spec) for p in pods(objects)})
     assert made[0] == made[1]
