@@ -50,6 +50,17 @@ class EngineFacts:
 
 
 @dataclass(frozen=True)
+class TlsFacts:
+    """What GLM47_ETCD_TLS_DIR holds, as text (PEM)."""
+
+    authority: str = ""
+    certificate: str = ""
+    key: str = ""
+    error: str | None = None
+    """Which file cannot be used, and what to do."""
+
+
+@dataclass(frozen=True)
 class Facts:
     """All of it."""
 
@@ -61,6 +72,8 @@ class Facts:
     """The environment names a proxy for HTTP."""
     no_proxy: str = ""
     """What the environment says that no proxy is for."""
+    etcd_tls: TlsFacts | None = None
+    """None: no directory is named."""
     own_python: str = "python3"
     """The runner's own interpreter."""
     own_name: str = ""

@@ -22,7 +22,11 @@ def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True
         from entrypoint.node.model.directory import read_facts
 
         found = read_facts(settings.model_path)
-    own_name, member = "", None
+    own_name, member, tls = "", None, None
+    if settings.etcd_tls_dir is not None:
+        from entrypoint.node import certificates
+
+        tls = certificates.read(settings.etcd_tls_dir)
     if settings.etcd_members is not None and "etcd" in settings.role:
         from entrypoint.node import etcd_member
         from entrypoint.node.network import Network
@@ -36,6 +40,7 @@ def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True
         gpus=gpus_given(environ),
         proxied=any(environ.get(name) for name in PROXY_VARIABLES),
         no_proxy=",".join(filter(None, (environ.get(name, "").strip(", ") for name in NO_PROXY_VARIABLES))),
+        etcd_tls=tls,
         own_python=sys.executable,
         own_name=own_name,
         etcd_member=member,

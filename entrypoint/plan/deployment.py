@@ -65,7 +65,7 @@ def decide(s: Settings, placement: Placement, facts: Facts, native: Mapping[str,
         nats_url=nats.url,
         gates=tuple(gates),
         stop=shares(s.stop_timeout, {KINDS.get(r, "worker") for r in roles}, worker_drains=not single),
-        diagnostics=(*base.diagnostics, *store.diagnostics, *why, *nats.diagnostics),
+        diagnostics=(*base.diagnostics, *etcd.about_tls(base), *store.diagnostics, *why, *nats.diagnostics),
     )
 
 
@@ -153,14 +153,16 @@ def _needs_nats(ctx: Context) -> tuple[bool, Diagnostics]:
 
 
 def _etcd(ctx: Context) -> Server:
-    ca_file = ctx.native.get("ETCD_AUTH_CA")
+    trusted = etcd.trusted(ctx)
 
     def gate(url: str, setting: str) -> Gate:
-        return etcd.etcd_gate(url, setting, ctx.settings.server_timeout, ca_file)
+        return etcd.etcd_gate(url, setting, ctx.settings.server_timeout, *trusted)
 
     if "ETCD_ENDPOINTS" not in ctx.native and (urls := etcd.member_urls(ctx.settings)) is not None:
         return Server(urls, gate=None if "etcd" in ctx.roles else gate(urls, "GLM47_ETCD_MEMBERS"))
-    return _server(ctx, "etcd", "no etcd", "ETCD_ENDPOINTS", "http", ctx.settings.etcd_port, gate)
+    return _server(
+        ctx, "etcd", "no etcd", "ETCD_ENDPOINTS", etcd.scheme(ctx.settings), ctx.settings.etcd_port, gate
+    )
 
 
 def _nats(ctx: Context) -> Server:

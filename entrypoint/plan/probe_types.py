@@ -13,6 +13,8 @@ class HttpProbe:
     url: str
     ca_file: str | None = None
     others: tuple[str, ...] = ()
+    tls_dir: str | None = None
+    """Where the certificates are that the server asks for."""
     kind: str = field(default="http", init=False)
 
     @property
@@ -60,6 +62,7 @@ class Announcements:
     namespace: str
     """Of Dynamo."""
     ca_file: str | None = None
+    tls_dir: str | None = None
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,8 @@ class Withdrawal:
     where: str
     """etcd's endpoints, joined by commas, or the directory of the file store."""
     ca_file: str | None = None
+    tls_dir: str | None = None
+    """Where etcd's certificates are, which it asks for."""
 
 
 @dataclass(frozen=True)

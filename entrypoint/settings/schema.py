@@ -212,6 +212,11 @@ class Settings(BaseSettings):
     etcd_bin: str | None = Field(None, description="etcd's executable; found when unset")
     nats_bin: str | None = Field(None, description="nats-server's executable; found when unset")
     nginx_bin: str | None = Field(None, description="nginx's executable; found when unset")
+    etcd_tls_dir: str | None = Field(
+        None,
+        description="Directory with ca.crt, tls.crt and tls.key, for etcd and all that ask it: mutual TLS; "
+        "unset: none",
+    )
     etcd_data_dir: str | None = Field(None, description="etcd's data; unset: GLM47_RUN_DIR/etcd")
     nats_data_dir: str | None = Field(None, description="JetStream's data; unset: GLM47_RUN_DIR/nats")
 

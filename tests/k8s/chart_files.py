@@ -35,6 +35,7 @@ PATCHES = {
     "rdma": "rdma/worker.yaml",
     "nvlink-domain": "nvlink-domain/worker.yaml",
     "external-servers": "external-servers/credentials.yaml",
+    "etcd-tls": "etcd-tls/worker.yaml",
 }
 
 
@@ -45,7 +46,7 @@ def deployment(layout: str, components: tuple[str, ...], directory: Path) -> dic
     kustomization["resources"] = [f"../{layout}"]
     kustomization["components"] = [f"../components/{component}" for component in components]
     if layout == "single-node" or "external-servers" in components:
-        del kustomization["configMapGenerator"]
+        del kustomization["configMapGenerator"], kustomization["patches"]
     found = {}
     # The hash of a ConfigMap's name: the chart makes one of its own.
     text = re.sub(r"(-settings)-[a-z0-9]{10}\b", r"\1", json.dumps(built(directory, kustomization)))

@@ -33,6 +33,8 @@ WORKER = yaml.safe_load((K8S / "components/workers-example/worker.yaml").read_te
 COMPONENTS: dict[str, Object] = {
     "monitoring": {"monitoring": {"enabled": True}},
     "external-servers": {"externalServers": {"enabled": True}},
+    "without-nats": {"servers": {"nats": False}},
+    "etcd-tls": {"servers": {"etcdTls": True}},
     "rdma": {"rdma": True},
     "nvlink-domain": {"nvlinkDomain": True},
     "workers-example": {role: {"podPatch": WORKER} for role in ("single", "prefill", "decode")},

@@ -41,7 +41,7 @@ def second(name: str, layout: str, directory: Path) -> list[Object]:
     kustomization["components"] = [f"../components/{component}" for component in fitting]
     if layout == "single-node":
         # It has no servers to name.
-        del kustomization["configMapGenerator"]
+        del kustomization["configMapGenerator"], kustomization["patches"]
     return built(directory, kustomization)
 
 

@@ -34,12 +34,13 @@ FITTING = {
     "workers-example": list(LAYOUTS),
     "external-servers": SEVERAL_PODS,
     "without-nats": SEVERAL_PODS,
+    "etcd-tls": SEVERAL_PODS,
     "rdma": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
     "nvlink-domain": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
 }
 """Each component's layouts; those with groups have the last two already. mocker/ has the mocker on all."""
-SERVERS = ("external-servers", "without-nats")
-"""Those that take servers away: not both at once, and not where others are named."""
+SERVERS = ("external-servers", "without-nats", "etcd-tls")
+"""Those that are about servers: one at a time here."""
 PAIRS = [(component, layout) for component, layouts in FITTING.items() for layout in layouts]
 WORKERS = ("single", "prefill", "decode")
 
@@ -60,6 +61,11 @@ def has(pod: PodSpec, component: str, objects: list[Object]) -> None:
         }
     elif component == "without-nats":
         assert "NATS_SERVER" not in variables and variables["ROLE"] != "nats"
+    elif component == "etcd-tls":
+        uses_it = variables["ROLE"] != "nats"
+        assert (mounts.get("etcd-tls") == variables.get("GLM47_ETCD_TLS_DIR")) is True
+        assert ("GLM47_ETCD_TLS_DIR" in variables) is uses_it
+        assert variables["ROLE"] in ("etcd", "nats") or variables["ETCD_ENDPOINTS"].startswith("https://")
     elif component == "external-servers":
         assert variables["ETCD_ENDPOINTS"] == "http://etcd.servers.svc:2379"
         assert mounts["servers"] == "/etc/glm47/servers"
@@ -121,7 +127,7 @@ def test_component_reaches_its_pods(component: str, layout: str, tmp_path: Path)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_all_components_at_once(layout: str, tmp_path: Path) -> None:
     """They do not undo each other, in the README's order or in the other one."""
-    fitting = [c for c, layouts in FITTING.items() if layout in layouts and c != "without-nats"]
+    fitting = [c for c, layouts in FITTING.items() if layout in layouts and c not in SERVERS[1:]]
     made = []
     for order in (fitting, fitting[::-1]):
         listed = [f"../components/{component}" for component in order]

@@ -1,10 +1,12 @@
 """Upgrades and losses under load, with two workers of each role: what requests notice of them.
 
-`-m k8s_more` measures more of them, and prints a row of k8s/README.md's table for each.
+By hand, `-s -m k8s_more`: it prints a row of a table for each.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from tests.k8s.cluster import READY_WITHIN, Cluster, Pod, cluster
 from tests.k8s.kubernetes import Kubernetes
 from tests.k8s.load import Load, load
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.k8s_more]
 WORKERS = ("prefill", "decode")
 SERVERS = ("etcd", "nats")
 CLIENTS, TOKENS = 2, 32
@@ -89,6 +91,11 @@ def kill_worker(pod: Pod) -> None:
     pod.exec("pkill", "-KILL", "-f", "dynamo.mocker")
 
 
+def kill_container(pod: Pod) -> None:
+    """As out of memory does: nobody is left who could take the worker off the list."""
+    os.kill(pod.pid(), signal.SIGKILL)
+
+
 def one_by_one(component: str, act: Callable[[Pod], Any]) -> Callable[[Cluster], None]:
     """`act` on each pod of a component, the next one once the last one is back."""
 
@@ -119,6 +126,7 @@ def away(component: str, seconds: float) -> Callable[[Cluster], None]:
 CASES: dict[str, Callable[[Cluster], None]] = {
     "each prefill worker killed (-9)": one_by_one("prefill", kill_worker),
     "each decode worker killed (-9)": one_by_one("decode", kill_worker),
+    "each decode container killed (-9), its runner too": one_by_one("decode", kill_container),
     "each prefill worker's pod deleted": one_by_one("prefill", Pod.delete),
     "each decode worker's pod deleted": one_by_one("decode", Pod.delete),
     "each etcd member killed (-9)": one_by_one("etcd", lambda pod: pod.exec("pkill", "-KILL", "-x", "etcd")),
@@ -127,7 +135,6 @@ CASES: dict[str, Callable[[Cluster], None]] = {
 }
 
 
-@pytest.mark.k8s_more
 @pytest.mark.parametrize("tokens", [TOKENS, 400])
 @pytest.mark.parametrize("case", CASES)
 def test_measured(running: Cluster, case: str, tokens: int) -> None:
@@ -138,7 +145,6 @@ def test_measured(running: Cluster, case: str, tokens: int) -> None:
     print(f"| | replaced or restarted: {sorted(n for n in after if after[n] != before.get(n))} |")
 
 
-@pytest.mark.k8s_more
 @pytest.mark.parametrize("limit", [0, 3])
 def test_migration(kubernetes: Kubernetes, images: dict[str, str], limit: int) -> None:
     """Answers under way when a decode worker is killed: ended, or gone on with by the other one."""

@@ -12,7 +12,6 @@ from tests.support.stack import ENGINE, run
 
 START = 60.0
 """Seconds that members may take to agree on a leader, on two processors with others' work."""
-QUIET = ("HTTP", "SYSTEM", "BOOTSTRAP", "DIST_INIT", "NATS", "NATS_MONITOR")
 
 
 class Members:
@@ -32,7 +31,7 @@ class Members:
     @property
     def urls(self) -> str:
         """ETCD_ENDPOINTS."""
-        scheme = "https" if "GLM47_SERVERS_CERT" in self.settings else "http"
+        scheme = "https" if "GLM47_ETCD_TLS_DIR" in self.settings else "http"
         return ",".join(f"{scheme}://{host}:{self.ports['GLM47_ETCD_PORT']}" for host in self.hosts.values())
 
     def data(self, name: str) -> Path:

@@ -15,5 +15,5 @@ def announcements(ctx: Context) -> Announcements | None:
     namespace = ctx.native.get("DYN_NAMESPACE", ctx.settings.namespace)
     if (found := servers.store(ctx)) is None:
         return None
-    kind, where, ca_file = found
-    return Announcements(kind, where, namespace, ca_file)
+    kind, where, ca_file, tls_dir = found
+    return Announcements(kind, where, namespace, ca_file, tls_dir)

@@ -65,6 +65,11 @@ def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
         if hidden is not None:
             ctx.add(env, name, hidden.get_secret_value())
             secret.add(name)
+    if (tls := ctx.facts.etcd_tls) is not None:
+        # Texts, not paths, whatever Dynamo's own documentation says; and all three of them.
+        for name, text in (("CA", tls.authority), ("CLIENT_CERT", tls.certificate), ("CLIENT_KEY", tls.key)):
+            ctx.add(env, f"ETCD_AUTH_{name}", text)
+            secret.add(f"ETCD_AUTH_{name}")
     env.update(no_proxy(ctx))
     return env, frozenset(secret & env.keys())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from entrypoint.node.certificates import AUTHORITY, CERTIFICATE, KEY
 from entrypoint.node.network import is_loopback
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.diagnostics import Diagnostics, problem, unmet
@@ -29,16 +30,62 @@ def etcd(ctx: Context) -> Part:
         executable,
         f"--name={place.name}",
         f"--data-dir={data.directory}",
-        f"--listen-client-urls=http://{bracketed(place.client.host)}:{place.client.number}",
+        f"--listen-client-urls={scheme(s)}://{bracketed(place.client.host)}:{place.client.number}",
         f"--advertise-client-urls={place.advertised}",
-        f"--listen-peer-urls=http://{bracketed(place.peer.host)}:{place.peer.number}",
+        f"--listen-peer-urls={place.peer_scheme}://{bracketed(place.peer.host)}:{place.peer.number}",
         f"--initial-advertise-peer-urls={place.cluster[place.name]}",
         f"--initial-cluster={','.join(f'{name}={url}' for name, url in place.cluster.items())}",
+        *_tls(s.etcd_tls_dir, peers=place.peer_scheme == "https"),
         *place.more,
     )
-    ready = HttpProbe(f"{place.client.url}/health")
+    # Its certificate is for those who ask from outside: no name in it need be the loopback's.
+    ready = HttpProbe(f"{scheme(s)}://{place.client.where}/health", tls_dir=s.etcd_tls_dir)
     process = server(ctx, "etcd", argv, ready, data, place.start_timeout)
     return Part(process, (place.client, place.peer), (*about, *about_place))
+
+
+def scheme(s: Settings) -> str:
+    """Of etcd's URLs."""
+    return "http" if s.etcd_tls_dir is None else "https"
+
+
+def trusted(ctx: Context) -> tuple[str | None, str | None]:
+    """(CA file, directory of certificates) by which etcd is asked."""
+    directory = ctx.settings.etcd_tls_dir
+    if directory is None:
+        return ctx.native.get("ETCD_AUTH_CA"), None
+    return f"{directory}/{AUTHORITY}", directory
+
+
+def _tls(directory: str | None, *, peers: bool) -> tuple[str, ...]:
+    """etcd's options: whoever asks shows a certificate of the same authority; `peers`: members do too."""
+    if directory is None:
+        return ()
+    return tuple(
+        option
+        for kind in ("", "peer-")[: 2 if peers else 1]
+        for option in (
+            f"--{kind}cert-file={directory}/{CERTIFICATE}",
+            f"--{kind}key-file={directory}/{KEY}",
+            f"--{kind}trusted-ca-file={directory}/{AUTHORITY}",
+            f"--{kind}client-cert-auth",
+        )
+    )
+
+
+def about_tls(ctx: Context) -> Diagnostics:
+    """What is wrong with GLM47_ETCD_TLS_DIR."""
+    s, found = ctx.settings, ctx.facts.etcd_tls
+    if s.etcd_tls_dir is None:
+        return ()
+    if s.etcd_username is not None or "ETCD_AUTH_USERNAME" in ctx.native:
+        why = (
+            "Dynamo shows etcd a password or a certificate, not both: unset GLM47_ETCD_USERNAME and _PASSWORD"
+        )
+        return (problem(f"cannot use GLM47_ETCD_TLS_DIR: {s.etcd_tls_dir}: {why}"),)
+    if found is not None and found.error:
+        return (unmet(f"cannot use GLM47_ETCD_TLS_DIR: {found.error}"),)
+    return ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +102,7 @@ class _Place:
     """What stands before etcd's own command line."""
     more: tuple[str, ...] = ()
     start_timeout: float = START_TIMEOUT
+    peer_scheme: str = "http"
 
 
 def _ports(ctx: Context, client: str, peer: str) -> tuple[Endpoint, Endpoint]:
@@ -69,10 +117,12 @@ def _alone(ctx: Context) -> tuple[_Place, Diagnostics]:
     """Peers never connect, so its peer port stays on the loopback."""
     client, peer = _ports(ctx, ctx.bind, LOOPBACK)
     host = ctx.placement.head_address or ctx.placement.node_address
-    advertised = client.url if ctx.one_machine or host is None else client.url_from_outside(host)
+    where = client.where if ctx.one_machine or host is None else client.where_from_outside(host)
     # Alone it elects itself all the same, after a random wait of up to this: 0.1 s, and not 1.1.
     quick = ("--heartbeat-interval=10", "--election-timeout=100")
-    return _Place("glm47", client, peer, advertised, {"glm47": peer.url}, more=quick), ()
+    return _Place(
+        "glm47", client, peer, f"{scheme(ctx.settings)}://{where}", {"glm47": peer.url}, more=quick
+    ), ()
 
 
 def _one_of(ctx: Context, listed: tuple[Member, ...]) -> tuple[_Place, Diagnostics]:
@@ -80,8 +130,9 @@ def _one_of(ctx: Context, listed: tuple[Member, ...]) -> tuple[_Place, Diagnosti
     # Members on one machine, which a loopback each tells apart, all have the same ports.
     bind = own.host if is_loopback(own.host) else ctx.any
     client, peer = _ports(ctx, bind, bind)
-    clients = {one.name: f"http://{bracketed(one.host)}:{client.number}" for one in listed}
-    cluster = {one.name: f"http://{bracketed(one.host)}:{peer.number}" for one in listed}
+    how = scheme(ctx.settings)
+    clients = {one.name: f"{how}://{bracketed(one.host)}:{client.number}" for one in listed}
+    cluster = {one.name: f"{how}://{bracketed(one.host)}:{peer.number}" for one in listed}
     others = ",".join(url for name, url in clients.items() if name != own.name)
     patience = ctx.settings.server_timeout
     before = (
@@ -90,7 +141,7 @@ def _one_of(ctx: Context, listed: tuple[Member, ...]) -> tuple[_Place, Diagnosti
         JOINING,
         f"--others={others}",
         f"--patience={patience:g}",
-        "--ca=",
+        f"--tls={ctx.settings.etcd_tls_dir or ''}",
         "--",
     )
     return _Place(
@@ -102,6 +153,7 @@ def _one_of(ctx: Context, listed: tuple[Member, ...]) -> tuple[_Place, Diagnosti
         before=before if others else (),
         # A first start takes a majority, and a later one that lost its data waits for one.
         start_timeout=patience + START_TIMEOUT,
+        peer_scheme=how,
     ), about
 
 
@@ -129,7 +181,7 @@ def member_urls(s: Settings) -> str | None:
     """Where clients find GLM47_ETCD_MEMBERS, joined by commas; None: there is no such list."""
     if s.etcd_members is None:
         return None
-    return ",".join(f"http://{bracketed(one.host)}:{s.etcd_port}" for one in members(s.etcd_members))
+    return ",".join(f"{scheme(s)}://{bracketed(one.host)}:{s.etcd_port}" for one in members(s.etcd_members))
 
 
 def endpoints(urls: str) -> tuple[str, ...]:
@@ -147,10 +199,12 @@ def _endpoint(url: str) -> str:
     return f"{parts.scheme}://{bracketed(parts.hostname)}:{parts.port or 2379}"
 
 
-def etcd_gate(urls: str, setting: str, timeout: float, ca_file: str | None) -> Gate:
+def etcd_gate(
+    urls: str, setting: str, timeout: float, ca_file: str | None, tls_dir: str | None = None
+) -> Gate:
     """Wait up to `timeout` seconds for one of the etcd endpoints in `urls`.
 
     Raises ValueError when one has no host or a bad port.
     """
     first, *others = (f"{endpoint}/health" for endpoint in endpoints(urls))
-    return Gate("etcd-server", HttpProbe(first, ca_file, tuple(others)), timeout, setting)
+    return Gate("etcd-server", HttpProbe(first, ca_file, tuple(others), tls_dir), timeout, setting)

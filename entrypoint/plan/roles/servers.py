@@ -41,17 +41,18 @@ def nats(ctx: Context) -> Part:
     return Part(process, (client, monitor), about)
 
 
-def store(ctx: Context) -> tuple[str, str, str | None] | None:
-    """Where workers are listed: `etcd` or `file`, its endpoints or directory, and etcd's CA file, if any.
+def store(ctx: Context) -> tuple[str, str, str | None, str | None] | None:
+    """Where workers are listed: `etcd` or `file`, its endpoints or directory, its CA file and certificates.
 
     None: nobody but the workers can look there.
     """
     if ctx.discovery == "file":
-        return "file", engine_env.file_store(ctx), None
+        return "file", engine_env.file_store(ctx), None, None
     if ctx.discovery != "etcd" or ctx.etcd_url is None:
         return None
     try:
-        return "etcd", ",".join(etcd.endpoints(ctx.etcd_url)), ctx.native.get("ETCD_AUTH_CA")
+        where = ",".join(etcd.endpoints(ctx.etcd_url))
+        return "etcd", where, *etcd.trusted(ctx)
     except ValueError:  # said by the gate
         return None
 

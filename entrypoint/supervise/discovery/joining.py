@@ -5,7 +5,7 @@ while the others know its name, ends (`has already been bootstrapped`), or break
 finds none of them. So it is taken out of the list of members and added anew, which takes a majority of them.
 
     python -m entrypoint.supervise.discovery.joining \\
-        --others=http://b:2379,http://c:2379 --patience=300 --ca= -- etcd --name=a --data-dir=… …
+        --others=http://b:2379,http://c:2379 --patience=300 --tls= -- etcd --name=a --data-dir=… …
 """
 
 from __future__ import annotations
@@ -137,7 +137,8 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
     directory = Path(option(argv, "--data-dir"))
     if not has_data(directory):
         places = option(own, "--others")
-        with etcds(places, option(own, "--ca") or None, environ) as others:
+        tls = option(own, "--tls") or None
+        with etcds(places, tls and f"{tls}/ca.crt", environ, tls) as others:
             try:
                 argv = joined(argv, others, float(option(own, "--patience")))
             except (RegistryError, OSError) as error:

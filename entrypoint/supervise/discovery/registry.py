@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from entrypoint.base.foreign import from_json
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 TIMEOUT = 3.0
 """Seconds that a store gets for each answer: a stop must not hang on it."""
 INSTANCES = "v1/instances/"
 """Where Dynamo lists its instances, in either store."""
+PEM = "-----BEGIN"
+"""What a certificate has that is no path."""
 CARDS = "v1/mdc/"
 """And the cards of their models, under the same names."""
 
@@ -50,7 +54,11 @@ class Place(Protocol):
 
     @property
     def ca_file(self) -> str | None:
-        """What an etcd's certificate is checked against."""
+        """What an etcd's certificate is checked against: a file, or its text."""
+
+    @property
+    def tls_dir(self) -> str | None:
+        """Where the certificates are that etcd asks for."""
 
 
 class Registry(Protocol):
@@ -76,7 +84,7 @@ def open_registry(place: Place, environ: Mapping[str, str]) -> Iterator[Registry
         yield _Files(Path(place.where))
         return
     try:
-        with etcds(place.where, place.ca_file, environ) as etcd:
+        with etcds(place.where, place.ca_file, environ, place.tls_dir) as etcd:
             yield _Etcd(etcd)
     except (ValueError, KeyError) as error:
         raise RegistryError(str(error) or type(error).__name__) from error
@@ -183,26 +191,45 @@ def _words(response: httpx.Response) -> str:
 
 
 @contextlib.contextmanager
-def etcds(where: str, ca_file: str | None, environ: Mapping[str, str]) -> Iterator[Etcds]:
+def etcds(
+    where: str, ca_file: str | None, environ: Mapping[str, str], tls_dir: str | None = None
+) -> Iterator[Etcds]:
     """The etcd at the endpoints `where`, joined by commas. `environ` may hold Dynamo's ETCD_AUTH_* variables.
 
-    RegistryError when its certificates cannot be read.
+    RegistryError when certificates cannot be read.
     """
-    import ssl
-
     import httpx
 
     urls = where.split(",")
     verify: Any = True
     try:
         if any(url.startswith("https") for url in urls):
-            verify = ssl.create_default_context(cafile=ca_file)
-            if certificate := environ.get("ETCD_AUTH_CLIENT_CERT"):
-                verify.load_cert_chain(certificate, environ.get("ETCD_AUTH_CLIENT_KEY"))
+            verify = _context(ca_file, tls_dir, environ)
     except OSError as error:
         raise RegistryError(str(error)) from error
     with httpx.Client(verify=verify, trust_env=False, timeout=TIMEOUT) as client:
         yield Etcds(urls, client, environ)
+
+
+def _context(ca_file: str | None, tls_dir: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
+    import ssl
+    from tempfile import TemporaryDirectory
+
+    text = ca_file is not None and PEM in ca_file
+    context = ssl.create_default_context(**{"cadata" if text else "cafile": ca_file})  # type: ignore[arg-type]
+    certificate, key = environ.get("ETCD_AUTH_CLIENT_CERT"), environ.get("ETCD_AUTH_CLIENT_KEY")
+    if tls_dir is not None:
+        context.load_cert_chain(f"{tls_dir}/tls.crt", f"{tls_dir}/tls.key")
+    elif certificate and key and PEM in certificate:
+        # Dynamo has them as text; OpenSSL reads files only.
+        with TemporaryDirectory() as directory:
+            crt, own = Path(directory, "crt"), Path(directory, "key")
+            crt.write_text(certificate)
+            own.write_text(key)
+            context.load_cert_chain(crt, own)
+    elif certificate:
+        context.load_cert_chain(certificate, key)
+    return context
 
 
 def _encode(text: str) -> str:

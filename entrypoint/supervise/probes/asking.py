@@ -51,7 +51,7 @@ class View:
 
 def ask(
     probe: Probe,
-    client: Callable[[str | None], httpx.Client],
+    client: Callable[..., httpx.Client],
     judge: Callable[[View], tuple[bool, str, bool]] | None = None,
 ) -> tuple[bool, str, bool]:
     """Ask once: (ready, why not, the server answered that it is not ready yet).
@@ -69,7 +69,7 @@ def ask(
 
     try:
         if isinstance(probe, HttpProbe):
-            return _ask_any(probe, client(probe.ca_file))
+            return _ask_any(probe, client(probe.ca_file, probe.tls_dir))
         if isinstance(probe, PrefillProbe):
             return _ask_prefill(probe, client(None))
         if isinstance(probe, FrontendProbe) and judge is not None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import httpx
 
 
+PEM = "-----BEGIN"
+"""What a certificate has that is no path: Dynamo takes ETCD_AUTH_CA as text."""
+
+
 class _Unverified:
     """What TLS goes by where nobody said whom to trust, made for the first such connection.
 
@@ -34,10 +38,19 @@ class _Unverified:
         return context
 
 
-def _trusting(ca_file: str) -> ssl.SSLContext:
+def _trusting(ca_file: str | None, tls_dir: str | None) -> ssl.SSLContext:
     import ssl
 
-    return ssl.create_default_context(cafile=ca_file)
+    if ca_file is not None and PEM in ca_file:
+        context = ssl.create_default_context(cadata=ca_file)
+    else:
+        context = ssl.create_default_context(cafile=ca_file)
+    if ca_file is None:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls_dir is not None:
+        context.load_cert_chain(f"{tls_dir}/tls.crt", f"{tls_dir}/tls.key")
+    return context
 
 
 class Clients:
@@ -46,19 +59,23 @@ class Clients:
     def __init__(self, status_token: str | None = None) -> None:
         self._status_token = status_token
         self._lock = threading.Lock()
-        self._clients: dict[str | None, httpx.Client] = {}
+        self._clients: dict[tuple[str | None, str | None], httpx.Client] = {}
 
-    def get(self, ca_file: str | None) -> httpx.Client:
-        """The client that trusts who `ca_file` vouches for; None: everybody. OSError: it cannot be read."""
+    def get(self, ca_file: str | None, tls_dir: str | None = None) -> httpx.Client:
+        """The client that trusts who `ca_file` (or its text) vouches for; None: everybody.
+
+        `tls_dir`: it shows the certificate there. OSError: one of them cannot be read.
+        """
         import httpx
 
         with self._lock:
-            if ca_file not in self._clients:
-                verify: Any = _trusting(ca_file) if ca_file else _Unverified()
+            key = (ca_file, tls_dir)
+            if key not in self._clients:
+                verify: Any = _trusting(ca_file, tls_dir) if ca_file or tls_dir else _Unverified()
                 # A proxy has no business between a container and its own servers. A connection for every
                 # question: one that is kept leads to where a Service's address led when it was made.
                 once = httpx.Limits(max_keepalive_connections=0)
-                self._clients[ca_file] = httpx.Client(
+                self._clients[key] = httpx.Client(
                     verify=verify,
                     trust_env=False,
                     timeout=TIMEOUT,
@@ -66,7 +83,7 @@ class Clients:
                     headers=HEADERS,
                     auth=self._show_token,
                 )
-            return self._clients[ca_file]
+            return self._clients[key]
 
     def _show_token(self, request: httpx.Request) -> httpx.Request:
         """To runners only: engines and servers have no page of that name."""

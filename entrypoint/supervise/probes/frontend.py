@@ -166,7 +166,7 @@ def pairs(view: View, probe: FrontendProbe) -> frozenset[Pair]:
 
 def judge_of(
     probe: object,
-    client: Callable[[str | None], httpx.Client],
+    client: Callable[..., httpx.Client],
     wake: Callable[[], None],
     announced: Announced | None = None,
 ) -> FrontendHealth | None:

@@ -20,6 +20,9 @@
   {{- $patch := include "glm47.file" (list $root "patch-external-servers") | replace "glm47-servers" $values.externalServers.secret -}}
   {{- include "glm47.merge" (list $pod (fromJson $patch)) -}}
 {{- end -}}
+{{- if and $values.servers.etcdTls (has $role (list "etcd" "frontend" "prefill" "decode")) -}}
+  {{- include "glm47.merge" (list $pod (include "glm47.file" (list $root "patch-etcd-tls") | fromJson)) -}}
+{{- end -}}
 {{- if $worker -}}
   {{- $gpus := toString (int $own.gpus) -}}
   {{- $container := dict "name" "runner" "env" (list (dict "name" "GLM47_GPUS_PER_NODE" "value" $gpus)) "resources" (dict "limits" (dict "nvidia.com/gpu" $gpus)) -}}
@@ -42,7 +45,9 @@
     {{- $_ := set $pod.spec "terminationGracePeriodSeconds" (add 15 (ceil (float64 .))) -}}
   {{- end -}}
 {{- end -}}
-{{- $container := dict "name" "runner" "image" (include "glm47.image" $root) "env" $variables "resources" $own.resources -}}
+{{- $image := include "glm47.image" $root -}}
+{{- if and (not $client) $own.image -}}{{- $image = $own.image -}}{{- end -}}
+{{- $container := dict "name" "runner" "image" $image "env" $variables "resources" $own.resources -}}
 {{- with $values.image.pullPolicy -}}{{- $_ := set $container "imagePullPolicy" . -}}{{- end -}}
 {{- $spec := dict "containers" (list $container) -}}
 {{- with $values.imagePullSecrets -}}{{- $_ := set $spec "imagePullSecrets" . -}}{{- end -}}
