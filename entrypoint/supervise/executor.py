@@ -69,6 +69,8 @@ class Executor:
         child.attach(self.watcher.new_output(name, read))
         self.carry_out(self.director.spawned(name, pid, now))
         self.say(f"{name} started with pid {pid}")
+        if child.life == 1:
+            self.lists.clear(name)
         if not isinstance(spec.ready, LoadedProbe) and spec.ready.kind != "alive":
             self.prober.watch(name, spec.ready, child.life, loads=spec.log_dialect is not None)
         settled = partial(self._settled, name)

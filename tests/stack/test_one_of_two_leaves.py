@@ -44,6 +44,7 @@ class Deployment:
             self.port = more["GLM47_HTTP_PORT"]
             return stack.enter_context(run(tmp_path / name, ROLE=role, **more))
 
+        self.start = start
         self.servers = start("servers", servers)
         self.workers = [start(name, "aggregated") for name in ("a", "b")]
         self.frontend = start("frontend", "frontend")
@@ -119,3 +120,24 @@ def test_one_that_is_killed_is_off_the_list_before_its_lease_ends(tmp_path: Path
         assert deployment.workers[0].wait(30) == 137
         assert "aggregated is off the list" in deployment.workers[0].text()
         until(lambda: deployment.listed() == 1, "one worker, well before the 10 s of a lease", 3)
+
+
+@pytest.mark.parametrize("store", ["etcd", "file"])
+def test_one_that_is_killed_with_its_runner_is_off_the_list_once_it_starts_anew(
+    tmp_path: Path, store: str
+) -> None:
+    """As for want of memory: nobody was left to take it off, and a lease or a key lasts for 10 s."""
+    with ExitStack() as stack:
+        deployment = Deployment(tmp_path, store, stack)
+        dead = deployment.workers[0]
+        engine = dead.status_of("aggregated")["pid"]
+        dead.process.kill()
+        os.kill(engine, signal.SIGKILL)
+        dead.wait(30)
+        port = deployment.port
+        again = deployment.start("a", "aggregated")
+        deployment.port = port
+        again.wait_for("aggregated started with pid")
+        again.wait_for("what ran here before as aggregated is off the list", 5)
+        ready(again)
+        until(lambda: deployment.listed() == 2, "both", 10)

@@ -34,10 +34,26 @@ class Lists:
             self._threads.append(thread)
             thread.start()
 
+    def clear(self, name: str) -> None:
+        """Take an earlier life of worker `name` off, whose runner was killed with it and could not."""
+        drain = self._plan.process(name).drain
+        if drain is None or drain.withdraw is None:
+            return
+        work = partial(self._bury_earlier, name, drain.withdraw)
+        threading.Thread(target=work, name=f"unlist-{name}", daemon=True).start()
+
     def finish(self) -> None:
         """Wait for what is under way: a list in etcd outlives us."""
         for thread in self._threads:
             thread.join(FINISH)
+
+    def _bury_earlier(self, name: str, withdrawal: Withdrawal) -> None:
+        from entrypoint.supervise.discovery.withdrawing import OFF, bury
+
+        line = bury(withdrawal, {**self._environ, **self._plan.process(name).env})
+        # That the list cannot be asked is said by whoever needs it.
+        if line is not None and line.startswith(OFF):
+            self._say(f"what ran here before as {name} {line}")
 
     def _take_off(self, name: str, withdrawal: Withdrawal, pid: int) -> None:
         from entrypoint.supervise.discovery.withdrawing import bury, withdraw

@@ -17,6 +17,8 @@ from entrypoint.base.foreign import from_json
 from entrypoint.plan.types import Withdrawal
 from entrypoint.supervise.discovery.registry import TIMEOUT, Entry, RegistryError, open_registry
 
+OFF = "is off the list"
+"""What a line about the dead begins with."""
 _ADDRESS = re.compile(r"(?:^|//)(\[[^\]]+\]|[^/:]+):(\d+)(?:/|$)")
 
 
@@ -51,7 +53,7 @@ def bury(withdrawal: Withdrawal, environ: Mapping[str, str]) -> str | None:
                 registry.bury(entry)
     except (RegistryError, OSError) as error:
         return f"may stay on the list in {withdrawal.where} for 10 s: {error}"
-    return f"is off the list in {withdrawal.where}" if dead else None
+    return f"{OFF} in {withdrawal.where}" if dead else None
 
 
 def _is_dead(entry: Entry) -> bool:
