@@ -53,7 +53,8 @@ def _obey_stop_signals(code: int, signals: tuple[int, ...]) -> None:
 
     The kernel drops a signal to PID 1 that has no handler, and `docker stop` would then wait for its KILL: so
     this comes before the imports, which take ten times as long as the interpreter's own start (`signal` and
-    `typing` alone double it, hence `_signal`).
+    `typing` alone double it, hence `_signal`). During that start the image has them blocked (its Dockerfile),
+    which keeps them for us; children would inherit that.
     """
 
     def leave(signum: int, frame: object) -> NoReturn:
@@ -65,6 +66,7 @@ def _obey_stop_signals(code: int, signals: tuple[int, ...]) -> None:
 
     for signum in signals:
         _signal.signal(signum, leave)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, NAMES)
 
 
 def execute(words: list[str]) -> NoReturn:

@@ -37,10 +37,10 @@ def until_running(container: Container, name: str) -> None:
     )
 
 
-def handles(status: Path, signum: int) -> bool:
-    """Whether the process of this /proc/PID/status has a handler for `signum`."""
-    caught = re.search(r"SigCgt:\s*(\w+)", status.read_text())
-    return bool(caught and int(caught[1], 16) >> (signum - 1) & 1)
+def keeps(status: Path, signum: int) -> bool:
+    """Whether the process of this /proc/PID/status blocks `signum`, or has a handler for it."""
+    masks = re.findall(r"Sig(?:Blk|Cgt):\s*(\w+)", status.read_text())
+    return any(int(mask, 16) >> (signum - 1) & 1 for mask in masks)
 
 
 def stopped(container: Container, within: float = 12.0) -> str:
@@ -57,14 +57,24 @@ def stopped(container: Container, within: float = 12.0) -> str:
 
 @pytest.mark.parametrize("attempt", range(3))
 def test_stop_at_once(image: str, attempt: int) -> None:
-    """The signal comes while the runner is still importing itself.
+    """The signal comes while the interpreter starts, or the runner imports itself.
 
-    Earlier than its handler none can be obeyed: the kernel drops what PID 1 has no handler for.
+    The kernel drops what PID 1 neither blocks nor has a handler for: env, which blocks it, comes first.
     """
     with running(image, SINGLE) as container:
         status = Path("/proc", str(container.state()["Pid"]), "status")
-        wait_for(lambda: handles(status, signal.SIGTERM), 10, "a handler for SIGTERM")
+        wait_for(lambda: keeps(status, signal.SIGTERM), 10, "SIGTERM is kept")
         assert "asked to stop by SIGTERM" in stopped(container, within=5)
+
+
+def test_what_the_image_runs_blocks_no_signal(image: str) -> None:
+    """Neither the runner's children nor a command of a person's own."""
+    masks = 'sed -n "s/^SigBlk:.//p" /proc/self/status'
+    assert int(docker("run", "--rm", image, "sh", "-c", masks).stdout, 16) == 0
+    with running(image, SINGLE) as container:
+        until_running(container, "frontend")
+        blocked = container.exec("sh", "-c", 'sed -n "s/^SigBlk:.//p" /proc/[0-9]*/status').stdout
+    assert not any(int(mask, 16) & 0x4007 for mask in blocked.split()), blocked
 
 
 def test_stop_while_waiting_for_servers(image: str) -> None:

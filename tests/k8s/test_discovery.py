@@ -25,9 +25,14 @@ from tests.k8s.test_manifests import NEWEST, OLDEST, OLDEST_WITH_CLAIMS
 
 ACCOUNT = "glm47-discovery"
 DEFINITION = K8S / "components/kubernetes-discovery/dynamoworkermetadata.yaml"
-FOUND_BY = {"nvidia.com/dynamo-discovery-backend": "kubernetes", "nvidia.com/dynamo-discovery-enabled": "true"}
+LABEL = "nvidia.com/dynamo-discovery-"
+FOUND_BY = {f"{LABEL}backend": "kubernetes", f"{LABEL}enabled": "true"}
 """The labels of EndpointSlices that Dynamo reads: lib/runtime/src/discovery/kube of ai-dynamo/dynamo."""
-ITSELF = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_UID": "metadata.uid"}
+ITSELF = {
+    "POD_NAME": "metadata.name",
+    "POD_NAMESPACE": "metadata.namespace",
+    "POD_UID": "metadata.uid",
+}
 
 
 @pytest.fixture(scope="module", params=[layout for layout in LAYOUTS if layout != "single-node"])

@@ -210,3 +210,26 @@ def test_every_signal_that_asks_to_stop_does_so_from_the_first_moment(
     output = runner.communicate(timeout=30)[0].decode()
     assert runner.returncode == 0, output
     assert "Traceback" not in output and f"asked to stop by {signal.Signals(signum).name}" in output
+
+
+@pytest.mark.parametrize(
+    ("word", "signum", "code"),
+    [
+        *(("run", each, 0) for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)),
+        ("plan", signal.SIGTERM, 128 + signal.SIGTERM),
+    ],
+)
+def test_a_signal_before_the_first_line_of_code_is_kept(
+    word: str, signum: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    """It comes while the interpreter starts, and blocked, as the image starts it."""
+    env = {**os.environ, **free_ports(), "ROLE": "nats", "GLM47_RUN_DIR": str(tmp_path / "run")}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signum})
+    try:
+        runner = subprocess.Popen([COMMAND, word], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        runner.send_signal(signum)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    output = runner.communicate(timeout=30)[0].decode()
+    assert runner.returncode == code, output
+    assert output == f"glm47-runner: asked to stop by {signum.name} before anything was started\n"
