@@ -21,8 +21,9 @@ from tests.k8s.manifests import (
     selects,
     with_component,
 )
-from tests.k8s.test_manifests import NEWEST, OLDEST, OLDEST_WITH_CLAIMS
 
+VERSIONS = ("1.32", "1.37")
+"""The oldest Kubernetes with resource claims as multi-node has them, and the newest."""
 ACCOUNT = "glm47-discovery"
 DEFINITION = K8S / "components/kubernetes-discovery/dynamoworkermetadata.yaml"
 LABEL = "nvidia.com/dynamo-discovery-"
@@ -42,8 +43,7 @@ def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def test_they_are_valid(objects: list[Object]) -> None:
     definition = yaml.safe_load(DEFINITION.read_text())
-    claims = of_kind(objects, "ComputeDomain")
-    for version in (OLDEST_WITH_CLAIMS if claims else OLDEST, NEWEST):
+    for version in VERSIONS:
         for each in (*objects, definition):
             schemas.check(each, version)
 
@@ -75,7 +75,7 @@ def test_every_pod_may_ask_the_api_server_and_knows_itself(objects: list[Object]
 
 
 def test_the_account_may_do_no_more_than_that(objects: list[Object]) -> None:
-    """Its rights are what Dynamo 1.0.2 to 1.6.1 ran with; nothing of other kinds, or of a whole cluster."""
+    """Its rights are what Dynamo 1.3.1 and 1.6.1 ran with; nothing of other kinds, or of a whole cluster."""
     assert not of_kind(objects, "ClusterRole") and not of_kind(objects, "ClusterRoleBinding")
     may = {
         (group, kind): set(rule["verbs"])
