@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from entrypoint.node import in_group
 from entrypoint.node import network as networks
 from entrypoint.node.network import Network, is_loopback
 from entrypoint.settings.schema import Settings
@@ -238,11 +239,14 @@ def from_environ(
 
     leader = settings.leader_address
     group: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if leader is None and environ.get("LWS_LEADER_ADDRESS"):
         leader = environ["LWS_LEADER_ADDRESS"]
         names["leader_address"] = "LWS_LEADER_ADDRESS"
         if names.keys() >= {"nnodes", "node_rank"} and rank < nnodes:
-            group = lws_addresses(leader, nnodes)
+            group = in_group.addresses(leader, nnodes, rank, environ.get("POD_NAME"))
+            if not group:
+                warnings += (in_group.unwatched(leader),)
 
     address = _address(network, local_address, settings.head_address or leader, settings.interface)
     if roles == ("single",):
@@ -259,6 +263,7 @@ def from_environ(
         node_address=address,
         names=names,
         problems=tuple(problems),
+        warnings=warnings,
         group=group,
     )
     if placed.one_machine:
@@ -266,15 +271,6 @@ def from_environ(
     told = [environ.get(name) for name in ("SGLANG_HOST_IP", "HOST_IP")]
     store = environ.get("ETCD_ENDPOINTS", "").partition(",")[0].partition("://")[2].rpartition(":")[0]
     return _in_network(placed, network, told=(*told, store))
-
-
-def lws_addresses(leader: str, size: int) -> tuple[str, ...]:
-    """Where a LeaderWorkerSet's group of `size` pods is, by rank: its controller names pods after the leader.
-
-    `glm47-prefill-0.glm47-prefill.default` has the follower `glm47-prefill-0-1.glm47-prefill.default`.
-    """
-    pod, dot, domain = leader.partition(".")
-    return (leader, *(f"{pod}-{rank}{dot}{domain}" for rank in range(1, size)))
 
 
 def _roles(role: str) -> tuple[str, ...]:

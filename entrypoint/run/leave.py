@@ -12,24 +12,50 @@ from entrypoint.base import last_words
 from entrypoint.errors import ExitCode
 from entrypoint.node import in_slurm
 from entrypoint.node.in_group import in_group
+from entrypoint.node.in_pod import in_pod
 from entrypoint.settings import early
 
 if TYPE_CHECKING:
     from entrypoint.plan.types import Plan
 
 DEFAULT_HEALTH_PORT = 9480
+HELD_CODES = (ExitCode.MODEL, ExitCode.CONFIG)
+"""What does not get better by a new start, and is held in a group."""
+SECRETS = (
+    *("GLM47_API_KEY", "GLM47_STATUS_TOKEN"),
+    *("GLM47_ETCD_PASSWORD", "GLM47_NATS_PASSWORD", "GLM47_NATS_TOKEN"),
+)
 
 
 def leave(code: int, reason: str, termination_log: str | None, environ: Mapping[str, str]) -> NoReturn:
     """Say the reason everywhere, and end with `code`. A start that is refused in a group is held first."""
-    last_words.say(reason, _now() if in_slurm.in_job(environ) else "")
     last_words.write_termination_log(termination_log, reason)
-    if in_group(environ):
+    stays = in_group(environ) and code in HELD_CODES
+    stamp = _now() if in_slurm.in_job(environ) else ""
+    if (note := tell_pod(environ, code, reason, held=stays)) is not None:
+        last_words.say(note, stamp)
+    last_words.say(reason, stamp)
+    if stays:
         from entrypoint.supervise.status import held
 
-        if code in held.CODES:
-            held.hold(code, reason, *_health(environ), early.value("GLM47_STATUS_TOKEN", environ, Path.cwd()))
+        held.hold(code, reason, *_health(environ), early.value("GLM47_STATUS_TOKEN", environ, Path.cwd()))
     os._exit(code)
+
+
+def tell_pod(environ: Mapping[str, str], code: int, reason: str, *, held: bool = False) -> str | None:
+    """In a pod whose account may, make an Event of a failed end, or of a start that stays (`held`).
+
+    Why there is none, where there should be one.
+    """
+    pod = None if code == 0 else in_pod(environ, early.value("GLM47_EVENTS", environ, Path.cwd()))
+    if pod is None:
+        return None
+    from entrypoint.run import kube_event
+    from entrypoint.settings import secrets
+
+    files = (early.value(name, environ, Path.cwd()) for name in SECRETS)
+    known = (*secrets.values(environ), *filter(None, files))
+    return kube_event.tell(pod, code, secrets.hidden(reason, known), held)
 
 
 def _now() -> str:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from entrypoint.base import last_words
-from entrypoint.run.leave import tell_job
+from entrypoint.run.leave import tell_job, tell_pod
 from entrypoint.settings.deferred import defer
 
 if TYPE_CHECKING:
@@ -120,6 +120,8 @@ def supervise(
         daemon.fate.linger()
         files.close()
     run_dir.unlock(lock)
+    if (note := tell_pod(environ, verdict.code, verdict.reason)) is not None:
+        daemon.say(note)
     daemon.say(verdict.reason)
     daemon.output.close(time.monotonic() + FLUSH)
     return verdict

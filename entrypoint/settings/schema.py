@@ -126,16 +126,12 @@ class Settings(BaseSettings):
     )
     namespace: str = Field(
         "dynamo",
-        description=(
-            "Dynamo namespace; containers of one deployment share it; lower-case letters, digits, - and _"
-        ),
+        description="Dynamo namespace that a deployment's containers share: lower-case, digits, -, _",
     )
 
     # -- topology
     prefill_workers: int = Field(
-        0,
-        ge=0,
-        description="Prefill workers of the deployment; a frontend is ready when that many are registered",
+        0, ge=0, description="Prefill workers of the deployment; a frontend waits for that many"
     )
     prefill_nodes: Count = Field(1, description="Nodes of each prefill worker")
     decode_workers: int = Field(
@@ -208,6 +204,9 @@ class Settings(BaseSettings):
     )
     termination_log: str | None = Field(
         "/dev/termination-log", description="Gets the reason line of a failed end, if it can be written"
+    )
+    events: str = Field(
+        "auto", description="Kubernetes Events of failed ends: auto, off, or the directory of an account"
     )
     etcd_bin: str | None = Field(None, description="etcd's executable; found when unset")
     nats_bin: str | None = Field(None, description="nats-server's executable; found when unset")

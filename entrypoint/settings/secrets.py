@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from entrypoint.settings.origin import REDACTED
@@ -25,6 +25,31 @@ _INSIDE = re.compile(
     r"|\b(?:bearer|basic)\s+\S",  # a header
     re.IGNORECASE,
 )
+
+_IN_TEXT = re.compile(
+    r"(?P<user>://[^/@\s:]*:)[^/@\s]+(?=@)"
+    r"|(?P<name>(?:password|passwd|secret|api[_-]?key|private[_-]?key|(?<![a-z])token)"
+    r"(?:=|[\"']\s*[=:]\s*)[\"']?)[^\s\"',;}]+"
+    r"|(?P<option>--[\w-]*(?:key|token|password|secret)\s+)[^\s\"']+"
+    r"|(?P<header>\b(?:bearer|basic)\s+)[\w+/=.~-]{8,}",
+    re.IGNORECASE,
+)
+"""A secret in a line that somebody wrote, after what says that it is one."""
+_VARIABLE = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIALS?|(?:API|ACCESS|PRIVATE|AUTH)_?KEY)$")
+_SHORTEST = 4
+"""Characters of a secret that is looked for in a text: of fewer there are too many."""
+
+
+def values(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """What variables with the name of a secret have for a value."""
+    return tuple(value for name, value in environ.items() if _VARIABLE.search(name))
+
+
+def hidden(text: str, known: Iterable[str] = ()) -> str:
+    """`text` with every secret that is `known`, and everything that looks like one, replaced by ``***``."""
+    for value in sorted({v for v in known if len(v) >= _SHORTEST}, key=len, reverse=True):
+        text = text.replace(value, REDACTED)
+    return _IN_TEXT.sub(lambda m: f"{next(filter(None, m.groups()), '')}{REDACTED}", text)
 
 
 def is_secret_option(flag: str) -> bool:

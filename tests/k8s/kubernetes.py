@@ -112,8 +112,8 @@ class Kubernetes:
         )  # fmt: skip
         self._run(
             "kube-apiserver", f"--etcd-servers={clients}", f"--secure-port={ports['api']}",
-            "--bind-address=127.0.0.1", f"--advertise-address={bridge}", f"--cert-dir={self.root / 'certs'}",
-            f"--token-auth-file={self.root / 'tokens.csv'}", "--authorization-mode=AlwaysAllow",
+            f"--advertise-address={bridge}", f"--cert-dir={self.root / 'certs'}",
+            f"--token-auth-file={self.root / 'tokens.csv'}", "--authorization-mode=RBAC",
             "--service-account-issuer=https://kubernetes", f"--service-account-signing-key-file={key}",
             f"--service-account-key-file={key}", f"--service-cluster-ip-range={SERVICES}",
             "--kubelet-preferred-address-types=InternalIP",
@@ -129,6 +129,8 @@ class Kubernetes:
         self._run(
             "kube-controller-manager", config, "--leader-elect=false", "--port=0", "--secure-port=0",
             f"--service-account-private-key-file={key}",
+            # It signs itself: pods trust it by this file.
+            f"--root-ca-file={self.root / 'certs/apiserver.crt'}",
         )  # fmt: skip
         self._run("kube-scheduler", config, "--leader-elect=false", "--port=0", "--secure-port=0")
         settings = self.root / "kubelet.json"

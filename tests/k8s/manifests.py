@@ -191,9 +191,9 @@ def environ(pod: PodSpec, objects: list[Object]) -> dict[str, str]:
 
 def _field(pod: PodSpec, path: str) -> str:
     known = {
+        "metadata.uid": f"uid-of-{pod.name}",
         "metadata.name": pod.name,
         "metadata.namespace": NAMESPACE,
-        "metadata.uid": "0",
         "status.podIP": "127.0.0.1",
     }
     assert path in known, f"the manifests use a field that the tests do not know: {path}"

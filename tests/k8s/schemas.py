@@ -83,6 +83,10 @@ def _smallest(name: str, value: Any) -> Object:
     if name == "LabelSelector":
         policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", **named}
         return {**policy, "spec": {"podSelector": value}}
+    if name == "HorizontalPodAutoscalerBehavior":
+        target = {"kind": "StatefulSet", "name": "x"}
+        scaler = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", **named}
+        return {**scaler, "spec": {"scaleTargetRef": target, "maxReplicas": 1, "behavior": value}}
     if name == "PodSpec":
         spec = value
     elif name == "ExtraPodSpec":

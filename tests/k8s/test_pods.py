@@ -8,11 +8,14 @@ import signal
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from entrypoint.plan.roles.worker import IN_FLIGHT
 from tests.container.harness import answer
+from tests.engine.streams import Stream
 from tests.k8s import manifests
 from tests.k8s.cluster import COMPONENT, Cluster, Pod, cluster
 from tests.k8s.kubernetes import Kubernetes
@@ -154,6 +157,46 @@ def test_bad_settings_are_named(running: Cluster) -> None:
     pod.delete()
 
 
+def test_workers_tell_what_autoscalers_go_by(running: Cluster) -> None:
+    """components/hpa and components/keda, on the port that components/monitoring has scraped."""
+    ask = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8081/metrics').read().decode())"
+    for component, dynamo_component in (("decode", "backend"), ("prefill", "prefill")):
+        page = running.of(component)[0].exec("python3", "-c", ask).stdout
+        (line,) = (
+            line
+            for line in page.splitlines()
+            if line.startswith(IN_FLIGHT) and 'dynamo_endpoint="generate"' in line
+        )
+        assert f'dynamo_component="{dynamo_component}"' in line
+
+
+def test_an_end_is_told_where_it_outlives_the_pod(running: Cluster, tmp_path: Path) -> None:
+    """By components/events. An account that may not changes nothing but a line of the log."""
+    objects = manifests.with_component("events", tmp_path, "mocker/1p2d")
+    account = ("ServiceAccount", "Role", "RoleBinding")
+    running.apply([each for kind in account for each in manifests.of_kind(objects, kind)])
+    wrong = {"name": "GLM47_TP", "value": "four"}
+    made = []
+    for name in ("allowed", "refused"):
+        spec = next(p for p in manifests.pods(objects) if p.labels[COMPONENT] == "decode")
+        if name == "refused":
+            spec.spec["serviceAccountName"] = "default"
+        spec.container["env"].append(wrong)
+        made.append(running.start_pod(spec, f"odd-{name}"))
+    allowed, refused = made
+    running.until(lambda: all(pod.ended for pod in made), "both end")
+    assert {pod.ended[0].code for pod in made} == {78}
+    assert "BadConfiguration" in running.kubectl("describe", "pod", allowed.name)
+    assert "no Event was made: the API server answers 403" in refused.logs()
+    for pod in made:
+        pod.delete()
+        pod.until_gone()
+    told = running.kubectl("get", "events", "--field-selector", "source=glm47-runner")
+    print(told)
+    assert "BadConfiguration" in told and "ended with 78: cannot use GLM47_TP" in told
+    assert refused.name not in told
+
+
 def test_liveness_restarts_a_runner_that_hangs(running: Cluster) -> None:
     """A stopped runner answers no probe: it gets TERM, KILL at the end of the grace, and starts anew.
 
@@ -245,3 +288,19 @@ def test_multi_node_group(kubernetes: Kubernetes, images: dict[str, str]) -> Non
         made.start_group("glm47-prefill")
         made.until_ready()
         assert answer(made.url()).strip()
+        drains_as_one(made)
+
+
+def drains_as_one(made: Cluster) -> None:
+    """LeaderWorkerSet deletes all pods of a group at the same time: its followers wait for their leader."""
+    leader, follower = made.of("decode")
+    request = Stream(made.url(), 800).under_way()
+    for pod in (follower, leader):
+        pod.delete()
+    assert request.is_alive(), "over before both were asked to stop: too short to show anything"
+    ends = [pod.until_ended() for pod in (leader, follower)]
+    print("decode worker of two pods, deleted with an answer under way:", ends)
+    assert request.ended() == ""
+    assert [end.code for end in ends] == [0, 0]
+    # It was asked a moment before its leader.
+    assert ends[1].seconds > ends[0].seconds - 0.5

@@ -26,6 +26,8 @@ LWS, DOMAIN, GRAPH = "LeaderWorkerSet", "ComputeDomain", "DynamoGraphDeployment"
 NEWER_GRAPH, PART = f"{GRAPH} v1beta1", ("spec", "components", 2)
 ROUTE, POOL, RULES = "HTTPRoute", "InferencePool", ("spec", "rules", 0)
 MONITOR, PODS, RULE = "ServiceMonitor", "PodMonitor", "PrometheusRule"
+SCALER, TRIGGER = "ScaledObject", ("spec", "triggers", 0)
+BEHAVIOR = ("spec", "advanced", "horizontalPodAutoscalerConfig", "behavior")
 
 WRONG = [
     (LWS, ("metadata", "lables"), {}, "lables"),
@@ -57,6 +59,14 @@ WRONG = [
     (RULE, (*ALERT, "expression"), "up", "expression"),
     (RULE, (*ALERT, "for"), "2 m", "2 m"),
     (RULE, (*ALERT, "labels", "severity"), 1, "1 is not"),
+    (SCALER, ("spec", "scaleTargetRef", "name"), ABSENT, "name"),
+    (SCALER, ("spec", "minReplicas"), 1, "minReplicas"),
+    (SCALER, ("spec", "maxReplicaCount"), "4", "'4'"),
+    (SCALER, (*TRIGGER, "metadata", "threshold"), 48, "48"),
+    (SCALER, (*TRIGGER, "metadata", "query"), ABSENT, "query"),
+    (SCALER, (*TRIGGER, "metricType"), "Average", "Average"),
+    (SCALER, (*BEHAVIOR, "scaleUp", "policies", 0, "period"), 1, "period"),
+    (SCALER, (*BEHAVIOR, "scaleDown", "policies", 0, "value"), ABSENT, "value"),
     (GRAPH, ("spec", "backendFramework"), "sgl", "sgl"),
     (GRAPH, (*DECODE, "replicas"), "1", "'1'"),
     (GRAPH, (*DECODE, "resources", "limits", "gpu"), 4, "4"),
@@ -92,7 +102,8 @@ def resources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
     monitored = with_component("monitoring", tmp_path_factory.mktemp("monitoring"))
     gateway = {"enabled": True, "parentRefs": [{"name": "gateway"}]}
     routed = render({"route": gateway, "inferencePool": {"enabled": True, "endpointPicker": "picker"}})
-    for resource in (*overlay("multi-node"), *monitored, *operator_objects(), *routed):
+    scaled = with_component("keda", tmp_path_factory.mktemp("keda"))
+    for resource in (*overlay("multi-node"), *monitored, *scaled, *operator_objects(), *routed):
         if schemas.name(resource) in schemas.declared():
             found[schemas.name(resource)] = resource
     assert set(found) == set(schemas.declared())

@@ -32,6 +32,52 @@ def test_leaderworkerset_gives_the_rank() -> None:
     assert found.name("node_rank") == "LWS_WORKER_INDEX"
 
 
+SET = "glm47-0-1a2b3c4d-decode"
+"""What a DisaggregatedSet calls the LeaderWorkerSet of its role: set, slice, revision, role."""
+HASHED = f"{SET}-9f2ac71b.{SET}.default"
+POD_OF_HASHED = f"{SET}-5d9f-x2kkp"
+
+
+def about_the_group(found: Placement) -> list[str]:
+    """Others are about this machine's network."""
+    return [warning for warning in found.warnings if "POD_NAME" in warning]
+
+
+@pytest.mark.parametrize(
+    ("leader", "rank", "pod", "follower"),
+    [
+        ("w-0.w", 0, None, "w-0-1.w"),
+        ("w-0.w", 0, "something-else", "w-0-1.w"),
+        ("w-12345678.w", 0, "w-12345678", "w-12345678-1.w"),
+        ("w-3.w-3.ns", 1, None, "w-3-1.w-3.ns"),
+        (f"{SET}-11.{SET}.default", 0, None, f"{SET}-11-1.{SET}.default"),
+        (HASHED, 0, POD_OF_HASHED, f"{POD_OF_HASHED}-1.{SET}.default"),
+        (HASHED, 1, f"{POD_OF_HASHED}-1", f"{POD_OF_HASHED}-1.{SET}.default"),
+    ],
+)
+def test_a_group_is_found_by_the_names_that_its_controller_gives(
+    leader: str, rank: int, pod: str | None, follower: str
+) -> None:
+    given = {"LWS_GROUP_SIZE": "2", "LWS_WORKER_INDEX": str(rank), "LWS_LEADER_ADDRESS": leader}
+    found = place({**given, **({"POD_NAME": pod} if pod else {})})
+    assert found.group == (leader, follower)
+    assert not about_the_group(found)
+
+
+def test_a_follower_knows_its_leader_by_any_name() -> None:
+    given = {"LWS_GROUP_SIZE": "2", "LWS_WORKER_INDEX": "1", "LWS_LEADER_ADDRESS": HASHED}
+    found = place(given)
+    assert found.group[0] == HASHED and not about_the_group(found)
+
+
+@pytest.mark.parametrize("leader", [HASHED, "10.1.2.3", "fd00::7"])
+def test_a_leader_that_cannot_know_its_followers_says_so(leader: str) -> None:
+    found = place({"LWS_GROUP_SIZE": "2", "LWS_WORKER_INDEX": "0", "LWS_LEADER_ADDRESS": leader})
+    assert found.group == ()
+    (warning,) = about_the_group(found)
+    assert leader in warning
+
+
 def test_settings_win_over_leaderworkerset() -> None:
     found = place(LWS, nnodes=2, node_rank=0, leader_address="node1")
     assert (found.nnodes, found.node_rank, found.leader_address) == (2, 0, "node1")

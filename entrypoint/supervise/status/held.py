@@ -13,12 +13,9 @@ from typing import Any
 
 from entrypoint import __version__
 from entrypoint.base import last_words
-from entrypoint.errors import ConfigError, ExitCode
+from entrypoint.errors import ConfigError
 from entrypoint.supervise.lifecycle.peer_watch import HELD
 from entrypoint.supervise.status import health
-
-CODES = (ExitCode.MODEL, ExitCode.CONFIG)
-"""What is held."""
 
 
 def hold(code: int, reason: str, host: str, port: int, token: str | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import shutil
 import ssl
 import subprocess
 import sys
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.releases import UnavailableError
-from tests.support.available import available
 from tests.support.runner import ROOT
+from tests.support.tls import make_certificate
 
 START = """
 import sys
@@ -38,29 +36,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def _openssl() -> None:
-    if shutil.which("openssl") is None:
-        raise UnavailableError("no openssl on PATH: install openssl")
-
-
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A server's own, for 127.0.0.1, with its key in the same file."""
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    request = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=server"
-    command: list[str] = [
-        *request.split(),
-        "-addext",
-        "subjectAltName=IP:127.0.0.1",
-        "-keyout",
-        str(path),
-        "-out",
-        "/dev/stdout",
-    ]
-    available(_openssl)
-    text = subprocess.run(command, capture_output=True, check=True).stdout
-    path.write_bytes(path.read_bytes() + text)
-    return path
+    return make_certificate(tmp_path_factory.mktemp("tls") / "both.pem")
 
 
 @pytest.fixture(scope="module", params=["http", "https"])
