@@ -135,7 +135,7 @@ def _is_ready(plan: Plan, probe: Probe, client: httpx.Client) -> tuple[bool, str
     """Whether it is, and why not; a frontend is when it answers a request."""
     if not isinstance(probe, FrontendProbe):
         try:
-            return asking.ask(probe, lambda _: client)[:2]
+            return asking.ask(probe, lambda *_: client)[:2]
         except asking.SilentError as error:
             return False, str(error)
     connection = http.client.HTTPConnection("127.0.0.1", port_of(plan), timeout=30)

@@ -112,7 +112,7 @@ def test_what_we_ourselves_lack_is_nobodys_silence(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(socket, "socket", fail)
     monkeypatch.setattr(socket, "create_connection", fail)
     for probe in (PROBE, NatsProbe("127.0.0.1", 1)):
-        ready, why, _ = asking.ask(probe, lambda _: httpx.Client(trust_env=False))
+        ready, why, _ = asking.ask(probe, lambda *_: httpx.Client(trust_env=False))
         assert not ready and "Too many open files" in why
 
 
