@@ -1,7 +1,8 @@
 """What requests notice of losses, with two workers of each role: `python -m tests.stack.losses [RELEASE…]`.
 
 The real Dynamo with its mocker, a runner for each container, on this machine; what has ended is started anew,
-as an orchestrator does. Prints a row of a table for each case: k8s/README.md has them.
+as an orchestrator does. Prints a row of a table for each case: k8s/README.md has them. Takes root: each
+container finds its run directory at one path, as pods do, or newer releases reject the second worker.
 """
 
 from __future__ import annotations
@@ -20,14 +21,25 @@ from entrypoint.commands.demo.model import make_demo_model
 from entrypoint.plan.releases import MIGRATES_IN_WORKER, PINNED
 from tests.k8s.load import Load, load
 from tests.support.dynamo import engine_settings
-from tests.support.runner import Runner, until
-from tests.support.stack import free_ports, run
+from tests.support.runner import ROOT, Runner, until
+from tests.support.stack import COMMAND, free_ports
 
 WORKERS = ("prefill-0", "prefill-1", "decode-0", "decode-1")
 READY = 180.0
 """Seconds that anything may take to be ready, on a machine with others' work."""
 AWAY = 60.0
 """Seconds that a server stays away."""
+
+
+def run(place: Path, base: Path, **settings: str) -> Runner:
+    """A runner that finds the directory `place` at a path below `base` that is the same for all."""
+    same = base / "run"
+    for directory in (place, same):
+        directory.mkdir(parents=True, exist_ok=True)
+    env = {"GLM47_RUN_DIR": str(same), "GLM47_TERMINATION_LOG": f"{place}.reason", **settings}
+    shell = f"mount --bind {place} {same} && exec {COMMAND} run"
+    command = ["unshare", "--mount", "sh", "-c", shell]
+    return Runner(command, env, int(settings["GLM47_HEALTH_PORT"]), cwd=ROOT)
 
 
 class Deployment:
@@ -62,7 +74,7 @@ class Deployment:
             settings["GLM47_FRONTEND_EXTRA_ARGS"] = self.extra
         if role in ("etcd", "nats"):
             settings.pop("GLM47_HEAD_ADDRESS")
-        self.runners[name] = self.stack.enter_context(run(self.base / name, **settings))
+        self.runners[name] = self.stack.enter_context(run(self.base / name, self.base, **settings))
 
     def until_ready(self) -> None:
         for name in self.own:
