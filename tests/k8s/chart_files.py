@@ -23,12 +23,17 @@ RELEASE = "xxreleasexx"
 """Stands for the release's name: the prefix of names, the instance, Dynamo's namespace."""
 NAME = f"{RELEASE}-glm47"
 TABLE = ("<!-- values: tests/k8s/chart_files.py -->\n", "<!-- end of values -->\n")
-COMPONENTS = {
-    "external-servers": "1p1d",
-    "monitoring": "1p1d",
-    "nvlink-domain": "1p1d",
-}
-"""Those that bring objects, each with a layout that it fits."""
+COMPONENTS = (
+    "external-servers",
+    "monitoring",
+    "nvlink-domain",
+    "events",
+    "hpa",
+    "keda",
+    "kubernetes-discovery",
+)
+"""Those that bring objects."""
+WITHOUT_ETCD = {"external-servers", "kubernetes-discovery"}
 PATCHES = {
     "mocker-model": "mocker/model.yaml",
     "mocker-worker": "mocker/worker.yaml",
@@ -36,6 +41,9 @@ PATCHES = {
     "nvlink-domain": "nvlink-domain/worker.yaml",
     "external-servers": "external-servers/credentials.yaml",
     "etcd-tls": "etcd-tls/worker.yaml",
+    "events": "events/pod.yaml",
+    "status-token": "status-token/pod.yaml",
+    "kubernetes-discovery": "kubernetes-discovery/client.yaml",
 }
 
 
@@ -45,7 +53,7 @@ def deployment(layout: str, components: tuple[str, ...], directory: Path) -> dic
     kustomization = yaml.safe_load(text)
     kustomization["resources"] = [f"../{layout}"]
     kustomization["components"] = [f"../components/{component}" for component in components]
-    if layout == "single-node" or "external-servers" in components:
+    if layout == "single-node" or WITHOUT_ETCD & set(components):
         del kustomization["configMapGenerator"], kustomization["patches"]
     found = {}
     # The hash of a ConfigMap's name: the chart makes one of its own.
@@ -72,14 +80,20 @@ def files() -> dict[str, str]:
             "disaggregated.json": _text(plain),
             "groups.json": _text({k: v for k, v in groups.items() if k.startswith("LeaderWorkerSet/")}),
         }
-        for component, layout in COMPONENTS.items():
-            more = deployment(layout, (component,), directory)
-            own = {k: v for k, v in more.items() if k not in plain}
-            made[f"{component}.json"] = _text(own)
+        with_account = deployment("1p1d", ("events",), directory)
+        for component in COMPONENTS:
+            listed: tuple[str, ...] = (component,)
+            there = plain
+            if component == "kubernetes-discovery":
+                # It grants the same to the account of events: named by the release only if it is there.
+                listed, there = (component, "events"), with_account
+            more = deployment("1p1d", listed, directory)
+            made[f"{component}.json"] = _text({k: v for k, v in more.items() if k not in there})
     for name, path in PATCHES.items():
         patch = yaml.safe_load((K8S / "components" / path).read_text())["spec"]["template"]
         # A file of the chart is read with the release's name in its places.
         text = _text(patch).replace("glm47-channel", f"{NAME}-channel")
+        text = text.replace('"serviceAccountName": "glm47', f'"serviceAccountName": "{NAME}')
         made[f"patch-{name}.json"] = text.replace('instance": "glm47"', f'instance": "{RELEASE}"')
     return made
 

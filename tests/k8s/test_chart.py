@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.k8s import chart, chart_files, schemas
+from tests.k8s import chart, chart_files
 from tests.k8s.chart import comparable, is_hook, render, values
 from tests.k8s.manifests import (
     IN_GROUPS,
     K8S,
     LAYOUTS,
     Object,
+    built,
     environ,
     named,
     of_kind,
@@ -35,10 +36,17 @@ COMPONENTS: dict[str, Object] = {
     "external-servers": {"externalServers": {"enabled": True}},
     "without-nats": {"servers": {"nats": False}},
     "etcd-tls": {"servers": {"etcdTls": True}},
+    "kubernetes-discovery": {"kubernetesDiscovery": True},
     "rdma": {"rdma": True},
     "nvlink-domain": {"nvlinkDomain": True},
+    "events": {"events": True},
+    "status-token": {"statusToken": {"enabled": True}},
+    "hpa": {"autoscaling": {"by": "hpa"}},
+    "keda": {"autoscaling": {"by": "keda"}},
     "workers-example": {role: {"podPatch": WORKER} for role in ("single", "prefill", "decode")},
 }
+IN_LAYOUTS = {"decode-group", "group-names", "labels", "mocker", "pod", "prefill-group"}
+"""The components that layouts are made of; the others are for a person to choose, here by a value."""
 EVERYTHING: Object = {
     "imagePullSecrets": [{"name": "registry"}],
     "image": {
@@ -72,6 +80,16 @@ EVERYTHING: Object = {
     "route": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["glm.example.com"]},
     "inferencePool": {"enabled": True, "endpointPicker": "picker"},
     "monitoring": {"enabled": True},
+    "events": True,
+    "apiServer": {"networks": ["10.1.2.3/32"], "ports": [8443]},
+    "statusToken": {"enabled": True, "secret": "pages"},
+}
+SCALED: Object = {
+    "autoscaling": {"prometheus": "https://prometheus.example.com"},
+    "prefill": {"nodes": 2, "autoscaling": {"minReplicas": 2, "maxReplicas": 6, "inFlight": 5}},
+    "decode": {"autoscaling": {"maxReplicas": 2, "inFlight": 70}},
+    "kubernetesDiscovery": True,
+    "apiServer": EVERYTHING["apiServer"],
 }
 
 
@@ -112,6 +130,68 @@ def test_a_component_is_kustomizes(component: str, layout: str, tmp_path: Path) 
     assert comparable(render(values(layout), COMPONENTS[component])) == comparable(theirs)
 
 
+@pytest.mark.parametrize("layout", [layout for layout in LAYOUTS if layout != "single-node"])
+def test_events_and_discovery_are_kustomizes_together(layout: str, tmp_path: Path) -> None:
+    """A pod has one account: that of events, which may then do both."""
+    components = [f"../components/{name}" for name in ("kubernetes-discovery", "events")]
+    theirs = built(tmp_path, {"resources": [f"../{layout}"], "components": components})
+    ours = render(values(layout), {"kubernetesDiscovery": True, "events": True})
+    assert comparable(ours) == comparable(theirs)
+
+
+def test_accounts_are_the_releases_own() -> None:
+    for given in (
+        {"events": True},
+        {"kubernetesDiscovery": True},
+        {"kubernetesDiscovery": True, "events": True},
+    ):
+        objects = [o for o in render(given, release="blue") if not is_hook(o)]
+        accounts = {o["metadata"]["name"] for o in of_kind(objects, "ServiceAccount")}
+        assert len(accounts) == len(given)
+        for pod in pods(objects):
+            assert pod.spec["serviceAccountName"] in accounts
+        for binding in of_kind(objects, "RoleBinding"):
+            names = {subject["name"] for subject in binding["subjects"]}
+            assert names & accounts and all(name.startswith("blue-glm47-") for name in names)
+            named(objects, "Role", binding["roleRef"]["name"])
+
+
+@pytest.mark.parametrize("name", ["hpa", "keda"])
+def test_scalers_have_the_values(name: str) -> None:
+    """Of one pod and of several; Prometheus is asked about this release's workers alone."""
+    objects = render(SCALED, {"autoscaling": {"by": name}}, release="blue")
+    kind = {"hpa": "HorizontalPodAutoscaler", "keda": "ScaledObject"}[name]
+    assert len(of_kind(objects, kind)) == 2
+    for role, limits, goal in (("prefill", [2, 6], "5"), ("decode", [1, 2], "70")):
+        spec = named(objects, kind, f"blue-glm47-{role}")["spec"]
+        target = named(objects, spec["scaleTargetRef"]["kind"], spec["scaleTargetRef"]["name"])
+        assert target["apiVersion"] == spec["scaleTargetRef"]["apiVersion"]
+        assert target["metadata"]["name"] == f"blue-glm47-{role}" and "replicas" not in target["spec"]
+        assert (target["kind"] == "LeaderWorkerSet") is (role == "prefill")
+        if name == "hpa":
+            assert [spec["minReplicas"], spec["maxReplicas"]] == limits
+            assert spec["metrics"][0]["pods"]["target"]["averageValue"] == goal
+            continue
+        assert [spec["minReplicaCount"], spec["maxReplicaCount"]] == limits
+        asked = spec["triggers"][0]["metadata"]
+        assert (asked["threshold"], asked["serverAddress"]) == (goal, "https://prometheus.example.com")
+        assert '{namespace="default",dynamo_namespace="blue",' in asked["query"]
+
+
+def test_keda_asks_for_the_namespace_that_is_set() -> None:
+    objects = render({"autoscaling": {"by": "keda"}, "settings": {"GLM47_NAMESPACE": "mine"}})
+    for scaler in of_kind(objects, "ScaledObject"):
+        assert 'dynamo_namespace="mine",' in scaler["spec"]["triggers"][0]["metadata"]["query"]
+
+
+def test_the_api_server_is_where_the_values_say() -> None:
+    objects = render(SCALED, {"events": True})
+    for name in ("glm47-api-server", "glm47-discovery"):
+        (rule,) = named(objects, "NetworkPolicy", name)["spec"]["egress"]
+        assert rule["to"] == [{"ipBlock": {"cidr": "10.1.2.3/32"}}]
+        assert rule["ports"] == [{"port": 8443, "protocol": "TCP"}]
+
+
 def test_a_release_is_a_second_deployment() -> None:
     """By its name alone it has what second-deployment gives a kustomize user."""
     assert comparable(render(release="blue")) == comparable(overlay("second-deployment"))
@@ -128,10 +208,8 @@ def test_two_releases_share_nothing(layout: str) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_value_reaches_its_pods_and_is_valid(layout: str) -> None:
-    """And a cluster takes the objects."""
+    """test_valid.py has a look at what a cluster says to these objects."""
     objects = render(values(layout), EVERYTHING)
-    for resource in objects:
-        schemas.check(resource, "1.37")
     main = [o for o in objects if not is_hook(o)]
     for _, template in templates(main):
         spec = template["spec"]
@@ -144,6 +222,8 @@ def test_every_value_reaches_its_pods_and_is_valid(layout: str) -> None:
         assert template["metadata"]["annotations"]["example.com/a"] == "b"
         assert template["metadata"]["labels"]["example.com/team"] == "inference"
     for pod in pods(main):
+        assert pod.spec["serviceAccountName"] == "glm47-runner"
+        assert "pages" in {v["secret"]["secretName"] for v in pod.spec["volumes"] if "secret" in v}
         component = pod.owner.removeprefix("glm47-")
         classes = {claim["storageClassName"] for claim in pod.claims.values()}
         if component in ("etcd", "nats"):
@@ -229,6 +309,19 @@ WRONG: list[tuple[Object, str]] = [
     ({"inferencePool": {"failureMode": "Open"}}, "/inferencePool/failureMode"),
     ({"fullnameOverride": "Big_Name"}, "/fullnameOverride"),
     ({"rdma": "yes"}, "/rdma"),
+    ({"events": "yes"}, "/events"),
+    ({"statusToken": {"secret": ""}}, "/statusToken/secret"),
+    ({"apiServer": {"networks": ["10.0.0.1"]}}, "/apiServer/networks/0"),
+    ({"apiServer": {"ports": []}}, "/apiServer/ports"),
+    ({"autoscaling": {"by": "vpa"}}, "/autoscaling/by"),
+    ({"autoscaling": {"prometheus": "prometheus:9090"}}, "/autoscaling/prometheus"),
+    ({"autoscaling": {"by": "hpa"}, "layout": "single"}, "/layout"),
+    ({"autoscaling": {"by": "keda"}, "nvlinkDomain": True}, "/nvlinkDomain"),
+    ({"decode": {"autoscaling": {"minReplicas": 0}}}, "/decode/autoscaling/minReplicas"),
+    ({"autoscaling": {"by": "hpa"}, "decode": {"autoscaling": {"minReplicas": 5}}}, "cannot scale decode"),
+    ({"kubernetesDiscovery": True, "layout": "single"}, "/layout"),
+    ({"kubernetesDiscovery": True, "servers": {"etcdTls": True}}, "/servers/etcdTls"),
+    ({"kubernetesDiscovery": True, "externalServers": {"enabled": True}}, "/externalServers/enabled"),
 ]
 
 
@@ -253,5 +346,6 @@ def test_every_default_is_in_the_schema() -> None:
 
     document = json.loads((chart.CHART / "values.schema.json").read_text())
     known(yaml.safe_load((chart.CHART / "values.yaml").read_text()), document, "")
-    assert {name for name, layouts in FITTING.items() if layouts} == set(COMPONENTS)
+    folders = {folder.name for folder in (K8S / "components").iterdir()}
+    assert set(FITTING) == set(COMPONENTS) == folders - IN_LAYOUTS
     assert set(IN_GROUPS) < set(LAYOUTS)

@@ -10,7 +10,8 @@ from entrypoint import __version__
 from tests.k8s.manifests import K8S, OVERLAYS, Object, build, of_kind, overlay, with_component
 
 COMPONENTS = (
-    *("events", "external-servers", "hpa", "keda", "monitoring", "nvlink-domain", "rdma", "status-token"),
+    *("events", "external-servers", "hpa", "keda", "kubernetes-discovery", "monitoring", "nvlink-domain"),
+    *("rdma", "status-token"),
 )
 
 

@@ -37,19 +37,16 @@ FITTING = {
     "etcd-tls": SEVERAL_PODS,
     "rdma": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
     "nvlink-domain": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
-}
-"""Each component's layouts; those with groups have the last two already. mocker/ has the mocker on all."""
-SERVERS = ("external-servers", "without-nats", "etcd-tls")
-"""Those that are about servers: one at a time here."""
-KUSTOMIZE_ONLY = {
     "events": list(LAYOUTS),
     "status-token": list(LAYOUTS),
     "hpa": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
     "keda": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
+    "kubernetes-discovery": SEVERAL_PODS,
 }
-"""Those that the Helm chart does not have."""
-EVERY = FITTING | KUSTOMIZE_ONLY
-PAIRS = [(component, layout) for component, layouts in EVERY.items() for layout in layouts]
+"""Each component's layouts; those with groups have rdma and nvlink-domain. mocker/ has the mocker on all."""
+SERVERS = ("external-servers", "without-nats", "etcd-tls", "kubernetes-discovery")
+"""Those that are about servers: one at a time here."""
+PAIRS = [(component, layout) for component, layouts in FITTING.items() for layout in layouts]
 WORKERS = ("single", "prefill", "decode")
 
 
@@ -100,6 +97,9 @@ def has(pod: PodSpec, component: str, objects: list[Object]) -> None:
         assert pod.spec["serviceAccountName"] == "glm47-runner"
         assert pod.spec["automountServiceAccountToken"] is True
         assert (variables["POD_NAME"], variables["POD_UID"]) == (pod.name, f"uid-of-{pod.name}")
+    elif component == "kubernetes-discovery":
+        assert variables["DYN_DISCOVERY_BACKEND"] == "kubernetes" and "ETCD_ENDPOINTS" not in variables
+        assert pod.spec["serviceAccountName"] == "glm47-discovery"
     elif component == "status-token":
         assert variables["GLM47_STATUS_TOKEN_FILE"] == "/etc/glm47/status/token"
         assert mounts["status"] == "/etc/glm47/status"
@@ -142,7 +142,7 @@ def test_component_reaches_its_pods(component: str, layout: str, tmp_path: Path)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_all_components_at_once(layout: str, tmp_path: Path) -> None:
     """They do not undo each other, in the README's order or in the other one."""
-    fitting = [c for c, layouts in EVERY.items() if layout in layouts and c not in SERVERS[1:]]
+    fitting = [c for c, layouts in FITTING.items() if layout in layouts and c not in SERVERS[1:]]
     made = []
     for order in (fitting, fitting[::-1]):
         listed = [f"../components/{component}" for component in order]

@@ -12,7 +12,10 @@ import pytest
 from tests.k8s.manifests import K8S, OVERLAYS, Object, build, of_kind, overlay, pods, with_component
 from tests.k8s.pod_security import refused
 
-OPT_IN = ("monitoring", "external-servers", "nvlink-domain", "events", "status-token", "hpa", "keda")
+OPT_IN = (
+    *("monitoring", "external-servers", "nvlink-domain", "events", "status-token", "hpa", "keda"),
+    "kubernetes-discovery",
+)
 
 
 def rdma(spec: Object) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.k8s import chart, schemas
 from tests.k8s.manifests import LAYOUTS, OVERLAYS, Object, overlay
-from tests.k8s.test_chart import EVERYTHING
+from tests.k8s.test_chart import EVERYTHING, SCALED
 
 VERSIONS = tuple(f"1.{minor}" for minor in range(28, 38))
 FIRST_WITH_CLAIMS = 31
@@ -22,6 +22,7 @@ def rendered() -> list[Object]:
     found: dict[str, Object] = {}
     everywhere = [overlay(name) for name in (*OVERLAYS, "bench", "second-deployment")]
     everywhere += [chart.render(chart.values(layout), EVERYTHING) for layout in LAYOUTS]
+    everywhere += [chart.render(SCALED, {"autoscaling": {"by": name}}) for name in ("hpa", "keda")]
     for o in (o for objects in everywhere for o in objects):
         found[json.dumps(o, sort_keys=True)] = o
     return list(found.values())

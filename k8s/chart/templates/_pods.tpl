@@ -23,6 +23,17 @@
 {{- if and $values.servers.etcdTls (has $role (list "etcd" "frontend" "prefill" "decode")) -}}
   {{- include "glm47.merge" (list $pod (include "glm47.file" (list $root "patch-etcd-tls") | fromJson)) -}}
 {{- end -}}
+{{- if and $client $values.kubernetesDiscovery -}}
+  {{- include "glm47.merge" (list $pod (include "glm47.file" (list $root "patch-kubernetes-discovery") | fromJson)) -}}
+{{- end -}}
+{{- /* After the one above: a pod has one account, and that of events may then do both. */ -}}
+{{- if $values.events -}}
+  {{- include "glm47.merge" (list $pod (include "glm47.file" (list $root "patch-events") | fromJson)) -}}
+{{- end -}}
+{{- if $values.statusToken.enabled -}}
+  {{- $patch := include "glm47.file" (list $root "patch-status-token") | replace "\"glm47-status\"" (quote $values.statusToken.secret) -}}
+  {{- include "glm47.merge" (list $pod (fromJson $patch)) -}}
+{{- end -}}
 {{- if $worker -}}
   {{- $gpus := toString (int $own.gpus) -}}
   {{- $container := dict "name" "runner" "env" (list (dict "name" "GLM47_GPUS_PER_NODE" "value" $gpus)) "resources" (dict "limits" (dict "nvidia.com/gpu" $gpus)) -}}
