@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from tests.container.harness import docker
-from tests.k8s import manifests
 from tests.k8s.cluster import READY_WITHIN, Cluster, Pod, cluster
 from tests.k8s.kubernetes import Kubernetes
 from tests.k8s.load import Load, load
@@ -143,19 +142,3 @@ def test_measured(running: Cluster, case: str, tokens: int) -> None:
         CASES[case](running)
     after = lives(running, *WORKERS, "frontend")
     print(f"| | replaced or restarted: {sorted(n for n in after if after[n] != before.get(n))} |")
-
-
-@pytest.mark.parametrize("limit", [0, 3])
-def test_migration(kubernetes: Kubernetes, images: dict[str, str], limit: int) -> None:
-    """Answers under way when a decode worker is killed: ended, or gone on with by the other one."""
-
-    def change(template: manifests.Object) -> None:
-        (container,) = template["spec"]["containers"]
-        env = {e["name"]: e.get("value") for e in container["env"]}
-        if env["ROLE"] in WORKERS:
-            container["env"].append({"name": "GLM47_EXTRA_ARGS", "value": f"--migration-limit {limit}"})
-
-    with cluster(kubernetes, images, "mocker/2p2d", change) as made:
-        made.until_ready()
-        with under_load(made, f"each decode worker killed (-9), --migration-limit {limit}", 400, 4):
-            one_by_one("decode", kill_worker)(made)
