@@ -187,7 +187,9 @@ def test_an_end_is_told_where_it_outlives_the_pod(running: Cluster, tmp_path: Pa
     running.until(lambda: all(pod.ended for pod in made), "both end")
     assert {pod.ended[0].code for pod in made} == {78}
     assert "BadConfiguration" in running.kubectl("describe", "pod", allowed.name)
-    assert "no Event was made: the API server answers 403" in refused.logs()
+    # The kubelet has a log's last lines a moment after it tells the end.
+    line = "no Event was made: the API server answers 403"
+    running.until(lambda: line in refused.logs(), "the log says why there is none")
     for pod in made:
         pod.delete()
         pod.until_gone()
