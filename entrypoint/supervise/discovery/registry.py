@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from entrypoint.base import tls
 from entrypoint.base.foreign import from_json
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ TIMEOUT = 3.0
 """Seconds that a store gets for each answer: a stop must not hang on it."""
 INSTANCES = "v1/instances/"
 """Where Dynamo lists its instances, in either store."""
-PEM = "-----BEGIN"
-"""What a certificate has that is no path."""
 CARDS = "v1/mdc/"
 """And the cards of their models, under the same names."""
 
@@ -213,15 +212,13 @@ def etcds(
 
 
 def _context(ca_file: str | None, tls_dir: str | None, environ: Mapping[str, str]) -> ssl.SSLContext:
-    import ssl
     from tempfile import TemporaryDirectory
 
-    text = ca_file is not None and PEM in ca_file
-    context = ssl.create_default_context(**{"cadata" if text else "cafile": ca_file})  # type: ignore[arg-type]
-    certificate, key = environ.get("ETCD_AUTH_CLIENT_CERT"), environ.get("ETCD_AUTH_CLIENT_KEY")
+    context = tls.context(ca_file, tls_dir)
     if tls_dir is not None:
-        context.load_cert_chain(f"{tls_dir}/tls.crt", f"{tls_dir}/tls.key")
-    elif certificate and key and PEM in certificate:
+        return context
+    certificate, key = environ.get("ETCD_AUTH_CLIENT_CERT"), environ.get("ETCD_AUTH_CLIENT_KEY")
+    if certificate and key and tls.PEM in certificate:
         # Dynamo has them as text; OpenSSL reads files only.
         with TemporaryDirectory() as directory:
             crt, own = Path(directory, "crt"), Path(directory, "key")

@@ -6,6 +6,7 @@ import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.base import tls
 from entrypoint.plan.own_questions import HEADERS
 from entrypoint.supervise.probes.asking import TIMEOUT
 
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
     import ssl
 
     import httpx
-
-
-PEM = "-----BEGIN"
-"""What a certificate has that is no path: Dynamo takes ETCD_AUTH_CA as text."""
 
 
 class _Unverified:
@@ -41,15 +38,10 @@ class _Unverified:
 def _trusting(ca_file: str | None, tls_dir: str | None) -> ssl.SSLContext:
     import ssl
 
-    if ca_file is not None and PEM in ca_file:
-        context = ssl.create_default_context(cadata=ca_file)
-    else:
-        context = ssl.create_default_context(cafile=ca_file)
+    context = tls.context(ca_file, tls_dir)
     if ca_file is None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if tls_dir is not None:
-        context.load_cert_chain(f"{tls_dir}/tls.crt", f"{tls_dir}/tls.key")
     return context
 
 
