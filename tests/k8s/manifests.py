@@ -202,3 +202,9 @@ def _field(pod: PodSpec, path: str) -> str:
 
 def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
     return selector.items() <= labels.items()
+
+
+def known_of_itself(pod: PodSpec) -> dict[str, str]:
+    """The variables that a pod's container has from its own fields, and from which one each."""
+    env = pod.container["env"]
+    return {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in env if "valueFrom" in e}

@@ -15,6 +15,7 @@ from tests.k8s.manifests import (
     LAYOUTS,
     Object,
     environ,
+    known_of_itself,
     named,
     of_kind,
     pods,
@@ -59,12 +60,7 @@ def test_every_pod_may_ask_the_api_server_and_knows_itself(objects: list[Object]
     for pod in pods(objects):
         assert pod.spec["serviceAccountName"] == ACCOUNT
         assert pod.spec["automountServiceAccountToken"] is True
-        fields = {
-            e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"]
-            for e in pod.container["env"]
-            if "valueFrom" in e
-        }
-        assert fields.items() >= ITSELF.items()
+        assert known_of_itself(pod).items() >= ITSELF.items()
         policies = [
             policy["spec"]
             for policy in of_kind(objects, "NetworkPolicy")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.k8s import schemas
-from tests.k8s.manifests import LAYOUTS, Object, named, of_kind, pods, with_component
+from tests.k8s.manifests import LAYOUTS, Object, known_of_itself, named, of_kind, pods, with_component
 
 ACCOUNT = "glm47-runner"
 
@@ -21,12 +21,9 @@ def test_every_pod_has_the_account_and_knows_itself(objects: list[Object]) -> No
     for pod in pods(objects):
         assert pod.spec["serviceAccountName"] == ACCOUNT
         assert pod.spec["automountServiceAccountToken"] is True
-        fields = {
-            e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"]
-            for e in pod.container["env"]
-            if "valueFrom" in e
-        }
-        assert fields.items() >= {"POD_NAME": "metadata.name", "POD_UID": "metadata.uid"}.items()
+        assert (
+            known_of_itself(pod).items() >= {"POD_NAME": "metadata.name", "POD_UID": "metadata.uid"}.items()
+        )
 
 
 def test_the_account_may_make_events_and_read_its_group(objects: list[Object]) -> None:
