@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from entrypoint.base import tls
 from entrypoint.base.printable import clean
 from entrypoint.errors import ExitCode
 
@@ -70,13 +71,11 @@ def _why(error: Exception) -> str:
 
 def _tell(pod: Pod, code: int, reason: str, held: bool) -> str:
     """Why it failed; empty: it is there."""
-    import ssl
-
     import httpx
 
     namespace = pod.namespace or (pod.account / "namespace").read_text().strip()
     made = event(pod, namespace, code, reason, held, time.time_ns())
-    trust = ssl.create_default_context(cafile=str(pod.account / "ca.crt"))
+    trust = tls.context(str(pod.account / "ca.crt"))
     headers = {"Authorization": f"Bearer {(pod.account / 'token').read_text().strip()}"}
     # A proxy has no business between a pod and its API server.
     with httpx.Client(
