@@ -78,7 +78,7 @@ def files() -> dict[str, str]:
         made = {
             "single.json": _text(single),
             "disaggregated.json": _text(plain),
-            "groups.json": _text({k: v for k, v in groups.items() if k.startswith("LeaderWorkerSet/")}),
+            "groups.json": _text({k: v for k, v in groups.items() if v != plain.get(k)}),
         }
         with_account = deployment("1p1d", ("events",), directory)
         for component in COMPONENTS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,9 @@ FIXED = {
     "ComputeDomain": ("numNodes", "channel"),
 }
 """What cannot be changed in place, as the API server and the driver have it."""
+ALONE = {"single-node"}
+OF_STATEFULSETS = set(LAYOUTS) - set(IN_GROUPS) - ALONE
+PAIRS = list(itertools.permutations(LAYOUTS, 2))
 
 
 def left_behind(old: list[Object], new: list[Object]) -> set[tuple[str, str]]:
@@ -168,68 +172,83 @@ def left_behind(old: list[Object], new: list[Object]) -> set[tuple[str, str]]:
     }
 
 
-def refused(old: list[Object], new: list[Object]) -> set[tuple[str, str]]:
-    """What `kubectl apply -k` could not change."""
-    found = set()
+def changed(old: list[Object], new: list[Object]) -> list[tuple[Object, Object]]:
+    """What `kubectl apply -k` could not change: as it is, and as it would be."""
+    found = []
     for o in new:
         for other in old:
             same = (o["kind"], o["metadata"]["name"]) == (other["kind"], other["metadata"]["name"])
-            if same and any(o["spec"].get(f) != other["spec"].get(f) for f in FIXED.get(o["kind"], ())):
-                found.add((o["kind"], o["metadata"]["name"]))
+            spec, theirs = o.get("spec", {}), other.get("spec", {})
+            fixed = any(spec.get(f) != theirs.get(f) for f in FIXED.get(o["kind"], ()))
+            if same and (fixed or o.get("type") != other.get("type")):
+                found.append((other, o))
     return found
 
 
-ALONE = {"single-node"}
-OF_STATEFULSETS = set(LAYOUTS) - set(IN_GROUPS) - ALONE
-COMMANDS = {
-    "kubectl delete statefulset -l 'app.kubernetes.io/instance=glm47,"
-    "app.kubernetes.io/component in (prefill,decode)'": (
-        {"StatefulSet"},
-        {"prefill", "decode"},
-    ),
-    "kubectl delete leaderworkerset,computedomain,statefulset -l 'app.kubernetes.io/instance=glm47,"
-    "app.kubernetes.io/component in (prefill,decode,nvlink-domain)'": (
-        {"StatefulSet", "LeaderWorkerSet", "ComputeDomain"},
-        {"prefill", "decode", "nvlink-domain"},
-    ),
-    "kubectl delete statefulset,deployment,service -l app.kubernetes.io/instance=glm47": (
-        {"StatefulSet", "Deployment", "Service"},
-        None,
-    ),
-}
-"""The README's: kinds and components that go."""
-
-
 def taken(command: str, objects: list[Object]) -> set[tuple[str, str]]:
-    """What a command of `COMMANDS` deletes."""
-    kinds, components = COMMANDS[command]
+    """What a `kubectl delete KINDS -l SELECTOR` deletes."""
+    kinds, selector = re.fullmatch(r"kubectl delete ([a-z,]+) -l '?([^']+)'?", command).groups()  # type: ignore[union-attr]
+    wanted = [w for w in re.split(r",(?![^(]*\))", selector)]
     found = set()
     for o in objects:
         labels = o["metadata"]["labels"]
-        chosen = components is None or labels.get("app.kubernetes.io/component") in components
-        if o["kind"] in kinds and chosen and labels["app.kubernetes.io/instance"] == "glm47":
+        met = True
+        for word in wanted:
+            key, values = re.split(r" in |=", word)
+            met = met and labels.get(key) in values.strip("()").split(",")
+        if met and o["kind"].lower() in kinds.split(","):
             found.add((o["kind"], o["metadata"]["name"]))
     return found
 
 
 def commands(old: str, new: str) -> list[str]:
     """Those that the README wants between two layouts."""
-    of_statefulsets, of_groups, everything = COMMANDS
-    if old == new or {old, new} <= OF_STATEFULSETS:
+    of_statefulsets, of_groups, everything = (c.strip() for c in re.findall(r"^    kubectl delete .*", PART, re.M))
+    if {old, new} <= OF_STATEFULSETS:
         return []
     first = [of_groups] if old in IN_GROUPS else [of_statefulsets]
     return [*first, everything] if ALONE & {old, new} else first
 
 
-@pytest.mark.parametrize("old", LAYOUTS)
-@pytest.mark.parametrize("new", LAYOUTS)
+PART = README.partition("**Another layout in place.**")[2].partition("\n**")[0]
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS)
 def test_the_readme_deletes_what_stands_in_the_way(old: str, new: str) -> None:
     """From every layout to every other: after its commands nothing stays behind and nothing is refused."""
     before, after = overlay(old), overlay(new)
-    in_the_way = left_behind(before, after) | refused(before, after)
+    in_the_way = left_behind(before, after) | {
+        (o["kind"], o["metadata"]["name"]) for o, _ in changed(before, after)
+    }
     gone: set[tuple[str, str]] = set()
     for command in commands(old, new):
-        assert command in README
         gone |= taken(command, before)
     assert in_the_way <= gone
     assert bool(in_the_way) == bool(commands(old, new)), "a command for nothing"
+
+
+@pytest.mark.parametrize(("old", "new"), PAIRS)
+def test_another_layout_in_place_is_refused_with_what_makes_room(old: str, new: str) -> None:
+    """Whatever would run beside the new one, a Secret is refused, and its words name a command that helps."""
+    before, after = overlay(old), overlay(new)
+    told = [o["type"] for _, o in changed(before, after) if o["kind"] == "Secret"]
+    assert bool(told) == bool(commands(old, new)) or {old, new} == {"multi-node", "multi-node-2p2d"}
+    gone: set[tuple[str, str]] = set()
+    for words in told:
+        gone |= taken(words[words.index("kubectl delete") :], before)
+        if "(and leaderworkerset" in words:
+            gone |= {(o["kind"], o["metadata"]["name"]) for o in of_kind(before, "LeaderWorkerSet")}
+    # The driver refuses another number of nodes by itself, and a domain without pods does nothing.
+    rest = left_behind(before, after) - gone
+    assert rest <= {("ComputeDomain", "glm47")}
+    for o, _ in changed(before, after):
+        assert o["kind"] == "ComputeDomain" or (o["kind"], o["metadata"]["name"]) in gone
+
+
+@pytest.mark.parametrize("layout", ["1p1d", "multi-node"])
+def test_it_names_its_own_deployment(layout: str, tmp_path: Path) -> None:
+    """And nothing of another one in the namespace."""
+    for o in of_kind(second("green", layout, tmp_path), "Secret"):
+        assert o["type"].endswith(",app.kubernetes.io/instance=green")
+        command = o["type"][o["type"].index("kubectl delete") :]
+        assert not taken(command, overlay(layout))
