@@ -187,23 +187,22 @@ def changed(old: list[Object], new: list[Object]) -> list[tuple[Object, Object]]
 
 def taken(command: str, objects: list[Object]) -> set[tuple[str, str]]:
     """What a `kubectl delete KINDS -l SELECTOR` deletes."""
-    kinds, selector = re.fullmatch(r"kubectl delete ([a-z,]+) -l '?([^']+)'?", command).groups()  # type: ignore[union-attr]
-    wanted = [w for w in re.split(r",(?![^(]*\))", selector)]
-    found = set()
-    for o in objects:
-        labels = o["metadata"]["labels"]
-        met = True
-        for word in wanted:
-            key, values = re.split(r" in |=", word)
-            met = met and labels.get(key) in values.strip("()").split(",")
-        if met and o["kind"].lower() in kinds.split(","):
-            found.add((o["kind"], o["metadata"]["name"]))
-    return found
+    found = re.fullmatch(r"kubectl delete ([a-z,]+) -l '?([^']+)'?", command)
+    assert found, command
+    kinds = found[1].split(",")
+    wanted = [re.split(r" in |=", word) for word in re.split(r",(?![^(]*\))", found[2])]
+    return {
+        (o["kind"], o["metadata"]["name"])
+        for o in objects
+        if o["kind"].lower() in kinds
+        and all(o["metadata"]["labels"].get(key) in values.strip("()").split(",") for key, values in wanted)
+    }
 
 
 def commands(old: str, new: str) -> list[str]:
     """Those that the README wants between two layouts."""
-    of_statefulsets, of_groups, everything = (c.strip() for c in re.findall(r"^    kubectl delete .*", PART, re.M))
+    found = [line.strip() for line in PART.splitlines() if line.startswith("    kubectl delete ")]
+    of_statefulsets, of_groups, everything = found
     if {old, new} <= OF_STATEFULSETS:
         return []
     first = [of_groups] if old in IN_GROUPS else [of_statefulsets]
