@@ -30,6 +30,7 @@ COMPONENTS = (
     "events",
     "hpa",
     "keda",
+    "keda-auth",
     "kubernetes-discovery",
 )
 """Those that bring objects."""
@@ -87,6 +88,8 @@ def files() -> dict[str, str]:
             if component == "kubernetes-discovery":
                 # It grants the same to the account of events: named by the release only if it is there.
                 listed, there = (component, "events"), with_account
+            elif component == "keda-auth":
+                there = deployment("1p1d", ("keda",), directory)
             more = deployment("1p1d", listed, directory)
             made[f"{component}.json"] = _text({k: v for k, v in more.items() if k not in there})
     for name, path in PATCHES.items():

@@ -43,6 +43,7 @@ COMPONENTS: dict[str, Object] = {
     "status-token": {"statusToken": {"enabled": True}},
     "hpa": {"autoscaling": {"by": "hpa"}},
     "keda": {"autoscaling": {"by": "keda"}},
+    "keda-auth": {"autoscaling": {"by": "keda", "authModes": "bearer"}},
     "workers-example": {role: {"podPatch": WORKER} for role in ("single", "prefill", "decode")},
 }
 IN_LAYOUTS = {"decode-group", "group-names", "labels", "mocker", "pod", "prefill-group"}
@@ -178,6 +179,21 @@ def test_scalers_have_the_values(name: str) -> None:
         assert '{namespace="default",dynamo_namespace="blue",' in asked["query"]
 
 
+@pytest.mark.parametrize("release", ["glm47", "blue"])
+def test_keda_says_who_it_is(release: str) -> None:
+    """By the Secret that is named, of this release; nothing of it without modes."""
+    given = {"autoscaling": {"by": "keda", "authModes": "tls,bearer", "authSecret": "thanos"}}
+    objects = render(given, release=release)
+    (credentials,) = of_kind(objects, "TriggerAuthentication")
+    assert {entry["name"] for entry in credentials["spec"]["secretTargetRef"]} == {"thanos"}
+    for scaler in of_kind(objects, "ScaledObject"):
+        (trigger,) = scaler["spec"]["triggers"]
+        assert trigger["metadata"]["authModes"] == "tls,bearer"
+        assert trigger["authenticationRef"] == {"name": credentials["metadata"]["name"]}
+    assert credentials["metadata"]["name"].startswith(release)
+    assert not of_kind(render({"autoscaling": {"by": "keda"}}), "TriggerAuthentication")
+
+
 def test_keda_asks_for_the_namespace_that_is_set() -> None:
     objects = render({"autoscaling": {"by": "keda"}, "settings": {"GLM47_NAMESPACE": "mine"}})
     for scaler in of_kind(objects, "ScaledObject"):
@@ -268,7 +284,7 @@ def test_the_model_is_fetched_and_checked_before_anything_else() -> None:
 
 def test_the_test_pod_may_ask_and_serves_nobody() -> None:
     objects = render()
-    pod = named(objects, "Job", "glm47-smoke")["spec"]["template"]
+    pod = named(objects, "Pod", "glm47-smoke")
     assert pod["spec"]["containers"][0]["args"] == ["smoke", "http://glm47:8000"]
     labels = pod["metadata"]["labels"]
     policy = named(objects, "NetworkPolicy", "glm47")["spec"]
@@ -317,6 +333,10 @@ WRONG: list[tuple[Object, str]] = [
     ({"autoscaling": {"prometheus": "prometheus:9090"}}, "/autoscaling/prometheus"),
     ({"autoscaling": {"by": "hpa"}, "layout": "single"}, "/layout"),
     ({"autoscaling": {"by": "keda"}, "nvlinkDomain": True}, "/nvlinkDomain"),
+    ({"autoscaling": {"by": "keda", "authModes": "token"}}, "/autoscaling/authModes"),
+    ({"autoscaling": {"by": "hpa", "authModes": "bearer"}}, "/autoscaling/by"),
+    ({"route": {"hostnames": ["GLM.example.com"]}}, "/route/hostnames/0"),
+    ({"route": {"parentRefs": [{"name": "gateway", "port": 0}]}}, "/route/parentRefs/0/port"),
     ({"decode": {"autoscaling": {"minReplicas": 0}}}, "/decode/autoscaling/minReplicas"),
     ({"autoscaling": {"by": "hpa"}, "decode": {"autoscaling": {"minReplicas": 5}}}, "cannot scale decode"),
     ({"kubernetesDiscovery": True, "layout": "single"}, "/layout"),

@@ -26,7 +26,7 @@ from tests.k8s.manifests import (
     pods,
     selects,
 )
-from tests.k8s.test_overlays import FITTING, SERVERS
+from tests.k8s.test_overlays import FITTING, TOGETHER
 
 SHARED = {("PersistentVolumeClaim", "glm47-model")}
 """What two deployments both use, and mean to."""
@@ -38,7 +38,7 @@ def second(name: str, layout: str, directory: Path) -> list[Object]:
     text = (K8S / "second-deployment" / "kustomization.yaml").read_text().replace("blue", name)
     kustomization = yaml.safe_load(text)
     kustomization["resources"] = [f"../{layout}"]
-    fitting = [c for c, layouts in FITTING.items() if layout in layouts and c not in SERVERS]
+    fitting = [c for c in TOGETHER if layout in FITTING[c]]
     kustomization["components"] = [f"../components/{component}" for component in fitting]
     if layout == "single-node":
         # It has no servers to name.

@@ -11,7 +11,7 @@ from tests.k8s.manifests import K8S, OVERLAYS, Object, build, of_kind, overlay, 
 
 COMPONENTS = (
     *("events", "external-servers", "hpa", "keda", "kubernetes-discovery", "monitoring", "nvlink-domain"),
-    *("rdma", "status-token"),
+    *("keda-auth", "rdma", "status-token"),
 )
 
 

@@ -27,6 +27,7 @@ NEWER_GRAPH, PART = f"{GRAPH} v1beta1", ("spec", "components", 2)
 ROUTE, POOL, RULES = "HTTPRoute", "InferencePool", ("spec", "rules", 0)
 MONITOR, PODS, RULE = "ServiceMonitor", "PodMonitor", "PrometheusRule"
 SCALER, TRIGGER = "ScaledObject", ("spec", "triggers", 0)
+CREDENTIALS = "TriggerAuthentication"
 BEHAVIOR = ("spec", "advanced", "horizontalPodAutoscalerConfig", "behavior")
 
 WRONG = [
@@ -67,6 +68,12 @@ WRONG = [
     (SCALER, (*TRIGGER, "metricType"), "Average", "Average"),
     (SCALER, (*BEHAVIOR, "scaleUp", "policies", 0, "period"), 1, "period"),
     (SCALER, (*BEHAVIOR, "scaleDown", "policies", 0, "value"), ABSENT, "value"),
+    (SCALER, (*TRIGGER, "metadata", "authModes"), "token", "token"),
+    (SCALER, (*TRIGGER, "authenticationRef", "names"), "x", "names"),
+    (SCALER, ("spec", "triggers"), [], "[]"),
+    (CREDENTIALS, ("spec", "secretTargetRef", 0, "key"), ABSENT, "key"),
+    (CREDENTIALS, ("spec", "secretTargetRef", 0, "parameter"), "token", "token"),
+    (CREDENTIALS, ("spec", "secretRef"), [], "secretRef"),
     (GRAPH, ("spec", "backendFramework"), "sgl", "sgl"),
     (GRAPH, (*DECODE, "replicas"), "1", "'1'"),
     (GRAPH, (*DECODE, "resources", "limits", "gpu"), 4, "4"),
@@ -87,6 +94,7 @@ WRONG = [
     (NEWER_GRAPH, (*PART, "podTemplate", "spec", "toleration"), [], "toleration"),
     (ROUTE, ("spec", "hostname"), [], "hostname"),
     (ROUTE, ("spec", "parentRefs", 0, "name"), ABSENT, "name"),
+    (ROUTE, ("spec", "hostnames", 0), "GLM.example.com", "GLM"),
     (ROUTE, (*RULES, "timeouts", "request"), "10 s", "10 s"),
     (ROUTE, (*RULES, "backendRefs", 0, "port"), "http", "http"),
     (POOL, ("spec", "extensionRef"), {}, "extensionRef"),
@@ -100,9 +108,9 @@ def resources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Object]:
     """One of k8s/ of every custom kind."""
     found = {}
     monitored = with_component("monitoring", tmp_path_factory.mktemp("monitoring"))
-    gateway = {"enabled": True, "parentRefs": [{"name": "gateway"}]}
+    gateway = {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["glm.example.com"]}
     routed = render({"route": gateway, "inferencePool": {"enabled": True, "endpointPicker": "picker"}})
-    scaled = with_component("keda", tmp_path_factory.mktemp("keda"))
+    scaled = with_component("keda-auth", tmp_path_factory.mktemp("keda"))
     for resource in (*overlay("multi-node"), *monitored, *scaled, *operator_objects(), *routed):
         if schemas.name(resource) in schemas.declared():
             found[schemas.name(resource)] = resource

@@ -23,6 +23,7 @@ def rendered() -> list[Object]:
     everywhere = [overlay(name) for name in (*OVERLAYS, "bench", "second-deployment")]
     everywhere += [chart.render(chart.values(layout), EVERYTHING) for layout in LAYOUTS]
     everywhere += [chart.render(SCALED, {"autoscaling": {"by": name}}) for name in ("hpa", "keda")]
+    everywhere.append(chart.render({"autoscaling": {"by": "keda", "authModes": "tls,basic"}}))
     for o in (o for objects in everywhere for o in objects):
         found[json.dumps(o, sort_keys=True)] = o
     return list(found.values())

@@ -32,7 +32,18 @@ alone. (list root objects settings), JSON of objects by kind and name.
     {{- $_ := set $asked "query" ($query | replace "dynamo_namespace=\"dynamo\"" (printf "dynamo_namespace=%q" $namespace)) -}}
     {{- $_ := set $asked "serverAddress" $values.autoscaling.prometheus -}}
     {{- $_ := set $asked "threshold" $goal -}}
+    {{- with $values.autoscaling.authModes -}}
+      {{- $_ := set $asked "authModes" . -}}
+      {{- $_ := set (index $scaler.spec.triggers 0) "authenticationRef" (dict "name" (printf "%s-prometheus" (include "glm47.fullname" $root))) -}}
+    {{- end -}}
   {{- end -}}
+{{- end -}}
+{{- if $values.autoscaling.authModes -}}
+  {{- $more := include "glm47.file" (list $root "keda-auth") | fromJson -}}
+  {{- range (index $more "TriggerAuthentication/prometheus").spec.secretTargetRef -}}
+    {{- $_ := set . "name" $values.autoscaling.authSecret -}}
+  {{- end -}}
+  {{- $scalers = merge $scalers $more -}}
 {{- end -}}
 {{- toJson $scalers -}}
 {{- end -}}
