@@ -147,6 +147,38 @@ def test_a_benchmark_belongs_to_its_deployment() -> None:
     assert not selects(named(overlay("1p1d"), "Service", "glm47")["spec"]["selector"], labels)
 
 
+SERVICES = {"1p1d": "glm47", "second-deployment": "blue-glm47"}
+
+
+@pytest.mark.parametrize(
+    ("bench", "deployment"), [("bench", "1p1d"), ("second-deployment/bench", "second-deployment")]
+)
+def test_a_benchmark_asks_its_own_deployment(bench: str, deployment: str) -> None:
+    """By its variable, as the kubelet puts it in; of a second one nothing has a name of the first one's."""
+    objects, measured = overlay(bench), overlay(deployment)
+    (job,) = of_kind(objects, "Job")
+    template = job["spec"]["template"]
+    (container,) = template["spec"]["containers"]
+    given = {entry["name"]: entry["value"] for entry in container["env"]}
+    args = [re.sub(r"\$\((\w+)\)", lambda found: given[found[1]], word) for word in container["args"]]
+    url = urlsplit(args[2])
+    assert named(measured, "Service", str(url.hostname))["spec"]["ports"][0]["port"] == url.port
+    named(measured, "Service", args[args.index("--health") + 1])
+    policy = named(measured, "NetworkPolicy", SERVICES[deployment])
+    assert selects(policy["spec"]["podSelector"]["matchLabels"], template["metadata"]["labels"])
+    claims = [v["persistentVolumeClaim"] for v in template["spec"]["volumes"] if "persistentVolumeClaim" in v]
+    (reports,) = of_kind(objects, "PersistentVolumeClaim")
+    assert {c["claimName"] for c in claims} == {reports["metadata"]["name"], "glm47-model"}
+
+
+def test_two_benchmarks_share_nothing() -> None:
+    names = [
+        {(o["kind"], o["metadata"]["name"]) for o in overlay(bench)}
+        for bench in ("bench", "second-deployment/bench")
+    ]
+    assert not names[0] & names[1]
+
+
 # -- from one layout to another
 
 FIXED = {

@@ -20,7 +20,8 @@ FIRST_WITH_CLAIMS = 31
 def rendered() -> list[Object]:
     """What kustomize and the chart make, each object once."""
     found: dict[str, Object] = {}
-    everywhere = [overlay(name) for name in (*OVERLAYS, "bench", "second-deployment")]
+    others = ("bench", "second-deployment", "second-deployment/bench")
+    everywhere = [overlay(name) for name in (*OVERLAYS, *others)]
     everywhere += [chart.render(chart.values(layout), EVERYTHING) for layout in LAYOUTS]
     everywhere += [chart.render(SCALED, {"autoscaling": {"by": name}}) for name in ("hpa", "keda")]
     everywhere.append(chart.render({"autoscaling": {"by": "keda", "authModes": "tls,basic"}}))
