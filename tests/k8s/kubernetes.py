@@ -29,7 +29,7 @@ TOKEN = "only-this-machine"
 PAUSE = "glm47-test-pause:1"
 DOMAIN = "cluster.local"
 SERVICES = "10.96.0.0/16"
-VOLUMES = 24
+VOLUMES = 40
 """Volumes that claims can be bound to."""
 UP_WITHIN = 120.0
 
@@ -44,7 +44,7 @@ class Kubernetes:
         self._stack = ExitStack()
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
         self._ended = threading.Event()
-        self._config = root / "kubeconfig"
+        self.config = root / "kubeconfig"
         self._hosts = root / "hosts"
 
     def __enter__(self) -> Kubernetes:
@@ -68,7 +68,7 @@ class Kubernetes:
         self, *words: str, given: str = "", timeout: float = 60
     ) -> subprocess.CompletedProcess[str]:
         """One kubectl command, whatever comes of it."""
-        command = [str(self._binaries / "kubectl"), f"--kubeconfig={self._config}", *words]
+        command = [str(self._binaries / "kubectl"), f"--kubeconfig={self.config}", *words]
         return subprocess.run(
             command, input=given, capture_output=True, text=True, timeout=timeout, check=False
         )
@@ -98,7 +98,7 @@ class Kubernetes:
             directory.mkdir(parents=True)
         self._pause_image()
         ports = dict(zip(("etcd", "peer", "api", "kubelet"), _free_ports(4), strict=True))
-        self._config.write_text(json.dumps(_kubeconfig(ports["api"])))
+        self.config.write_text(json.dumps(_kubeconfig(ports["api"])))
         (self.root / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
         key = self.root / "service-accounts.key"
         subprocess.run(["openssl", "genrsa", "-out", key, "2048"], capture_output=True, check=True)
@@ -125,7 +125,7 @@ class Kubernetes:
             )
         )  # fmt: skip
         self._until(self._api_ready, "the API answers")
-        config = f"--kubeconfig={self._config}"
+        config = f"--kubeconfig={self.config}"
         self._run(
             "kube-controller-manager", config, "--leader-elect=false", "--port=0", "--secure-port=0",
             f"--service-account-private-key-file={key}",
