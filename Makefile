@@ -49,7 +49,7 @@ demo: setup
 	$(BIN)/glm47-runner demo
 
 test: setup setup-bench
-	$(BIN)/python -m pytest -n auto -m "not container and not slurm and not engine and not dynamo and not checkov"
+	$(BIN)/python -m pytest -n auto -m "not container and not slurm and not engine and not dynamo and not checkov and not releases"
 
 # SGLang and Dynamo on the CPU, in ~/.cache/glm47-runner; installed once for each state of the lock files.
 setup-cpu-engine: setup

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import yaml
+from kubernetes_validate import utils
 
 from tests.k8s.definitions import Schema, published, strict
 from tests.k8s.manifests import Object
+
+# It reads a release's definitions, a megabyte of JSON, anew for every object.
+utils.schema_contents = cache(utils.schema_contents)
 
 
 @cache
@@ -49,14 +54,19 @@ def check(resource: Object, version: str) -> None:
     Fields that it would drop are errors too. A custom resource passes crds.yaml and each published definition
     of its kind that there is.
     """
-    kind = resource["kind"]
     if name(resource) not in declared():
-        kubernetes_validate.validate(resource, version, strict=True)
+        _check(json.dumps(resource, sort_keys=True), version)
         return
     validator = _validator(version)
     validator(declared()[name(resource)]).validate(resource)
-    for schema in published(kind, resource["apiVersion"]):
+    for schema in published(resource["kind"], resource["apiVersion"]):
         validator(schema).validate(resource)
+
+
+@cache
+def _check(text: str, version: str) -> None:
+    """By Kubernetes' own schema; layouts have most objects in common."""
+    kubernetes_validate.validate(json.loads(text), version, strict=True)
 
 
 @cache
