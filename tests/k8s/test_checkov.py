@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -14,13 +15,20 @@ import yaml
 
 from bench.releases import UnavailableError
 from tests.k8s import chart
-from tests.k8s.manifests import LAYOUTS, OVERLAYS, Object, overlay, templates
+from tests.k8s.manifests import LAYOUTS, OVERLAYS, Object, overlay, templates, with_component
 from tests.k8s.test_chart import EVERYTHING
+from tests.k8s.test_overlays import FITTING
 from tests.support.available import available
 
 pytestmark = pytest.mark.checkov
 ALLOWED: dict[str, str] = yaml.safe_load(Path(__file__).with_name("checkov.yaml").read_text())
 """Checks that may fail, and why."""
+ONLY = {
+    "CKV_K8S_8": r"/chart-\S+ Pod\.default\.glm47-smoke$",
+    "CKV_K8S_9": r"/chart-\S+ Pod\.default\.glm47-smoke$",
+    "CKV_K8S_38": r"/(chart-|component-(events|kubernetes-discovery)\.yaml)",
+}
+"""Where they alone may fail: file and object."""
 
 
 @cache
@@ -58,6 +66,7 @@ def looked_at(objects: list[Object]) -> list[Object]:
 
 def findings(directory: Path, sources: dict[str, list[Object]]) -> list[tuple[str, str, str]]:
     """(check, its name, what failed it) of everything in `sources`."""
+    directory.mkdir(exist_ok=True)
     for name, objects in sources.items():
         path = directory / f"{name.replace('/', '-')}.yaml"
         path.write_text(yaml.safe_dump_all(looked_at(objects)))
@@ -84,14 +93,28 @@ def findings(directory: Path, sources: dict[str, list[Object]]) -> list[tuple[st
     ]
 
 
+def components(directory: Path) -> dict[str, list[Object]]:
+    """What each component adds to a layout, or changes of it."""
+    made = {}
+    for component, layouts in FITTING.items():
+        layout = "1p1d" if "1p1d" in layouts else layouts[0]
+        plain = overlay(layout)
+        changed = [o for o in with_component(component, directory, layout) if o not in plain]
+        assert changed, component
+        made[f"component-{component}"] = changed
+    return made
+
+
 def test_nothing_is_found_but_what_has_a_reason(tmp_path: Path) -> None:
-    """kustomize's objects and the chart's, its hooks included."""
+    """kustomize's objects, its components, and the chart's, its hooks included."""
     sources = {name: overlay(name) for name in (*OVERLAYS, "bench", "second-deployment")}
+    sources |= components(tmp_path)
     sources |= {f"chart-{layout}": chart.render(chart.values(layout), EVERYTHING) for layout in LAYOUTS}
-    found = findings(tmp_path, sources)
+    found = findings(tmp_path / "looked-at", sources)
     assert not [f for f in found if f[0] not in ALLOWED]
     assert {f[0] for f in found} == set(ALLOWED), "a check of checkov.yaml that nothing fails"
-    assert not [f for f in found if f[0] == "CKV_K8S_38" and not f[2].startswith("/chart-")]
+    for check, places in ONLY.items():
+        assert not [f for f in found if f[0] == check and not re.match(places, f[2])], check
 
 
 def test_it_sees_into_groups(tmp_path: Path) -> None:
