@@ -65,7 +65,14 @@ def decide(s: Settings, placement: Placement, facts: Facts, native: Mapping[str,
         nats_url=nats.url,
         gates=tuple(gates),
         stop=shares(s.stop_timeout, {KINDS.get(r, "worker") for r in roles}, worker_drains=not single),
-        diagnostics=(*base.diagnostics, *etcd.about_tls(base), *store.diagnostics, *why, *nats.diagnostics),
+        diagnostics=(
+            *base.diagnostics,
+            *etcd.about_tls(base),
+            *etcd.about_list(store.url),
+            *store.diagnostics,
+            *why,
+            *nats.diagnostics,
+        ),
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from entrypoint.plan.diagnostics import Level, texts
+from entrypoint.plan.roles.etcd import GATEWAY, about_list
 from entrypoint.supervise.discovery.registry import Etcds, RegistryError, etcds
 from tests.support.etcd_members import START, Members
-from tests.support.runner import until
+from tests.support.runner import free_port, until
+from tests.support.stack import ENGINE
 
 pytestmark = pytest.mark.stack
 
@@ -125,6 +130,33 @@ def added(etcd: Etcds, peer: str) -> bool:
             etcd.post("/v3/cluster/member/add", peerURLs=[peer])
         return False
     return True
+
+
+def test_the_gateway_that_a_plan_names(three: Members, tmp_path: Path) -> None:
+    """Its command, as it stands but for the port, leads to members that serve, whichever is gone."""
+    (told,) = texts(about_list(three.urls), Level.WARNING)
+    port = free_port()
+    command = re.findall("`(.+)`", told)[0].replace(str(GATEWAY), str(port)).split()
+    one = f"http://127.0.0.1:{port}"
+    assert one in told.replace(str(GATEWAY), str(port))
+    with subprocess.Popen([ENGINE / command[0], *command[1:]], stderr=subprocess.DEVNULL) as gateway:
+        try:
+            for name in ("a", "b", "c"):
+                until(lambda: stored(one, 4 * name), f"a key is taken with all but {name}", START)  # noqa: B023
+                three.kill(name)
+                until(lambda: stored(one, 8 * name), f"{name} is not missed", START)  # noqa: B023
+                three.start(name)
+                three.until_ready()
+        finally:
+            gateway.terminate()
+
+
+def stored(url: str, key: str) -> bool:
+    """A key can be written through `url`."""
+    with suppress(RegistryError), etcds(url, None, {}) as etcd:
+        etcd.post("/v3/kv/put", key=key, value=key)
+        return True
+    return False
 
 
 def test_three_become_five(three: Members, tmp_path: Path) -> None:

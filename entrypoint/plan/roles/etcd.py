@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from entrypoint.node.certificates import AUTHORITY, CERTIFICATE, KEY
 from entrypoint.node.network import is_loopback
 from entrypoint.plan.context import Context, Part
-from entrypoint.plan.diagnostics import Diagnostics, problem, unmet
+from entrypoint.plan.diagnostics import Diagnostics, problem, unmet, warning
 from entrypoint.plan.endpoint import LOOPBACK, bracketed
 from entrypoint.plan.roles.executable import START_TIMEOUT, binary, server
 from entrypoint.plan.types import Data, Endpoint, Gate, HttpProbe
@@ -17,6 +17,8 @@ from entrypoint.settings.schema import Settings
 
 JOINING = "entrypoint.supervise.discovery.joining"
 """What starts a member."""
+GATEWAY = 23790
+"""Where `etcd gateway` listens unless it is told something else."""
 
 
 def etcd(ctx: Context) -> Part:
@@ -182,6 +184,21 @@ def member_urls(s: Settings) -> str | None:
     if s.etcd_members is None:
         return None
     return ",".join(f"{scheme(s)}://{bracketed(one.host)}:{s.etcd_port}" for one in members(s.etcd_members))
+
+
+def about_list(urls: str | None) -> Diagnostics:
+    """What Dynamo does with several endpoints in `urls` (docs/decisions/etcd-members.md)."""
+    listed = () if urls is None else urls.split(",")
+    if len(listed) < 2:
+        return ()
+    gateway = ",".join(url.rpartition("/")[2].rpartition("@")[2].strip() for url in listed)
+    why = (
+        f"Dynamo has a list of {len(listed)} etcd endpoints, of which it goes on asking one that is gone: "
+        "a worker that starts meanwhile may end. Name one address in front of them: ETCD_ENDPOINTS="
+        f"{listed[0].partition('://')[0] if '://' in listed[0] else 'http'}://{LOOPBACK}:{GATEWAY}, where "
+        f"`etcd gateway start --listen-addr={LOOPBACK}:{GATEWAY} --endpoints={gateway}` runs"
+    )
+    return (warning(why),)
 
 
 def endpoints(urls: str) -> tuple[str, ...]:
