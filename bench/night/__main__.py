@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.night import of_engine, of_mocker
+from bench.night import of_engine, of_mocker, of_slow
 from bench.night.scene import SOON, Ground, Scene, Told
 from entrypoint.commands.demo.model import make_demo_model
 
@@ -53,7 +53,7 @@ def main() -> None:
     ground = Ground(given.out, model)
     told_of = given.out / "told.json"
     known: dict[str, Any] = json.loads(told_of.read_text()) if told_of.exists() else {}
-    every = [*of_mocker.scenes(ground), *of_engine.scenes(ground)]
+    every = [*of_mocker.scenes(ground), *of_engine.scenes(ground), *of_slow.scenes()]
     chosen = [s for s in every if any(word in f"{s.engine}: {s.name}" for word in given.only)]
     for scene in chosen:
         began = time.monotonic()

@@ -88,7 +88,7 @@ def no_memory(scene: Scene, ground: Ground) -> Told:
     with deployment(ground.room(scene.name), [], **settings(ground)) as it:
         it.common.pop("GLM47_HEAD_ADDRESS")
         it.start("single", "single")
-        wait(lambda: _has(it, "single", "sglang::scheduler"), 200, "the scheduler is there")
+        wait(lambda: has(it, "single", "sglang::scheduler"), 200, "the scheduler is there")
         pid = engine(it, "single", "sglang::scheduler")
         used = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
         eye = Eye(scene, it)
@@ -112,8 +112,13 @@ def with_extra(ground: Ground, room: Path, arguments: str) -> dict[str, str]:
 
 
 @contextmanager
-def over_two(scene: Scene, ground: Ground, *ready: str) -> Iterator[Deployment]:
-    """TP 2 over this machine and a namespace: two nodes of a Slurm job, whose runners ask each other."""
+def over_two(
+    scene: Scene, ground: Ground, *ready: str, before: tuple[str, ...] = (), **of_follower: str
+) -> Iterator[Deployment]:
+    """TP 2 over this machine and a namespace: two nodes of a Slurm job, whose runners ask each other.
+
+    `before`: words before the follower's command line; `of_follower`: settings of its own.
+    """
     room = ground.room(scene.name)
     with second_node() as far:
         nodes = far.here, far.address
@@ -126,8 +131,9 @@ def over_two(scene: Scene, ground: Ground, *ready: str) -> Iterator[Deployment]:
                 (("leader", far.interface_here), ("follower", far.interface))
             ):
                 own = cable(interface) | {"SLURMD_NODENAME": nodes[rank], "SLURM_NODEID": str(rank)}
-                before = far.command() if rank else ()
-                it.start(name, "auto", None, nodes[rank], before, GLM47_HEALTH_PORT=health, **own)
+                own |= of_follower if rank else {}
+                words = (*far.command(), *before) if rank else ()
+                it.start(name, "auto", None, nodes[rank], words, GLM47_HEALTH_PORT=health, **own)
             it.ready(*ready)
             yield it
 
@@ -154,14 +160,15 @@ def node(scene: Scene, ground: Ground) -> Told:
 def stopped_in_its_start(scene: Scene, ground: Ground) -> Told:
     """A rank that is stopped while the engine starts."""
     with over_two(scene, ground) as it:
-        wait(lambda: _has(it, "follower", "sglang::scheduler"), 200, "the follower's scheduler is there")
+        wait(lambda: has(it, "follower", "sglang::scheduler"), 200, "the follower's scheduler is there")
         pid = engine(it, "follower", "sglang::scheduler")
         eye = Eye(scene, it)
         os.kill(pid, signal.SIGSTOP)
         return eye.told()
 
 
-def _has(it: Deployment, container: str, title: str) -> bool:
+def has(it: Deployment, container: str, title: str) -> bool:
+    """Whether there is a process whose title begins so."""
     runner = it.runners[container]
     return any(process_tree.title(pid).startswith(title) for pid in processes(runner))
 

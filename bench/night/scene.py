@@ -121,7 +121,8 @@ def _status(runner: Runner) -> Iterator[str]:
     code, status = runner.get("/status")
     if code != 200 or not isinstance(status, dict):
         return
-    for text in (*status.get("waiting_for", ()), status.get("behind")):
+    slow = (each["text"] for each in status.get("slow", ()))
+    for text in (*status.get("waiting_for", ()), status.get("behind"), *slow):
         if text:
             yield str(text)
     for process in status.get("processes", ()):

@@ -106,7 +106,7 @@ class Daemon:
         self._signals: deque[int] = deque()
         self.snapshot: dict[str, Any] = {}
         self._history = History(self.output.record, self.say)
-        self._witness = Witness(plan, self.director)
+        self._witness = Witness(plan, self.director, self.watcher.steps)
 
     def turned(self) -> float:
         """Seconds since the loop last turned. Safe from any thread."""
@@ -189,11 +189,9 @@ class Daemon:
             self._carry_out(self.director.gone(name, now))
         self._carry_out(self.watcher.turn(now))
         self._carry_out(self._witness.turn(now))
-        extra = self.watcher.extra()
-        for name, evidence in [*self._witness.found.items()]:
-            extra.setdefault(name, {})["evidence"] = evidence
+        extra = self._witness.with_evidence(self.watcher.extra())
         self.snapshot = report.status(self.director, now, extra, self.prober.asked())
-        self.snapshot["behind"] = self._witness.line
+        self.snapshot |= self._witness.fields()
         self._history.turn(self.snapshot)
         if self._on_ready is not None and self.director.ready:
             text, self._on_ready = self._on_ready(self.plan), None

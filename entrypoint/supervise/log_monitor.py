@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from entrypoint.plan.types import LoadedProbe, Plan
@@ -16,6 +16,7 @@ from entrypoint.supervise.lifecycle.verdicts import Clues, Verdict
 from entrypoint.supervise.output.forwarding import ChildOutput, Output
 from entrypoint.supervise.output.log_files import RUNNER
 from entrypoint.supervise.output.progress import Progress
+from entrypoint.supervise.output.steps import Step, Steps
 from entrypoint.supervise.status.report import waiting_for
 
 FIRST_NEWS, NEWS = 10.0, 60.0
@@ -33,6 +34,7 @@ class Watcher:
         self._plan, self._director, self._output, self._nudge = plan, director, output, nudge
         self._children: dict[str, ChildOutput] = {}
         self._progress: dict[str, Progress] = {}
+        self._steps: dict[str, Steps] = {}
         self._nudged: set[str] = set()
         self._earlier: dict[str, tuple[int, int]] = {}
         """Lines and bytes of a process's earlier lives."""
@@ -50,11 +52,13 @@ class Watcher:
             self._earlier[name] = self._read(name)
         progress = Progress(spec.log_dialect, time.monotonic())
         self._progress[name] = progress
+        steps = self._steps[name] = Steps(progress.started)
 
         def on_lines(lines: list[str]) -> None:
             read_at = time.monotonic()
             for line in lines:
                 progress.feed(line, read_at)
+                steps.feed(line, read_at)
 
         child = self._output.child(name, fd, on_lines)
         self._children[name] = child
@@ -139,6 +143,10 @@ class Watcher:
         """Lines so far in which `name` says that it has begun a batch. Safe from any thread."""
         progress = self._progress.get(name)
         return progress.batches if progress is not None else 0
+
+    def steps(self, name: str) -> Mapping[str, Step]:
+        """The steps of its start that `name` has told of, in this life."""
+        return self._steps[name].all
 
     def extra(self) -> dict[str, dict[str, Any]]:
         """Fields for the status object, by process."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from entrypoint.base.foreign import from_json, json_object
 from entrypoint.base.printable import clean
+from entrypoint.commands.diagnose import rules
 from entrypoint.commands.diagnose.findings import ELSEWHERE, FOLLOWS, Finding, Weight
 from entrypoint.commands.diagnose.rules import SEE_NODE
 from entrypoint.errors import CheckFailedError
@@ -166,6 +167,10 @@ def findings(nodes: Sequence[Node], ahead: Mapping[str, float]) -> Iterator[Find
                 quote=line,
                 where=f"/status of {node.name}",
             )
+        for each in node.status.get("slow", ()):
+            now = float(node.status.get("time") or time.time()) - ahead.get(node.name, 0.0)
+            slow = rules.slow(node.name, now, str(each["text"]), f"/status of {node.name}")
+            yield from () if slow is None else (slow,)
         for process in node.status.get("processes", ()):
             if not process.get("ready") or process.get("stuck"):
                 yield from _perhaps(node, process, ahead.get(node.name, 0.0))

@@ -162,6 +162,8 @@ def _asked(told: Sequence[_Told], logs: Logs) -> float | None:
 def _findings(written: Sequence[Written], told: Sequence[_Told], logs: Logs) -> Iterator[Finding]:
     of_runners = [f for t in told if (f := rules.apply(rules.OF_RUNNER, t.node, t.at, t.line, t.where))]
     yield from of_runners
+    if any(found.kind == rules.TOO_SLOW for found in of_runners):
+        yield from _slow(told)
     yield from rules.of_slurm(logs.slurm)
     supervised = {t.node for t in told}
     ended = {(f.node, f.process) for f in of_runners}
@@ -177,6 +179,17 @@ def _findings(written: Sequence[Written], told: Sequence[_Told], logs: Logs) -> 
                 yield found
         elif found.known is not None or _at_the_end(each, found):
             yield found
+
+
+def _slow(told: Sequence[_Told]) -> Iterator[Finding]:
+    """Nodes that were slow in their start to its end."""
+    found: dict[str, Finding] = {}
+    for each in told:
+        if (slow := rules.slow(each.node, each.at, each.line, each.where)) is not None:
+            found[slow.node] = slow
+        elif (over := rules.SLOW.match(each.line)) is not None and over["over"]:
+            found.pop(over["over"], None)
+    yield from found.values()
 
 
 def _at_the_end(written: Written, found: Finding) -> bool:
@@ -203,6 +216,7 @@ def _moments(
             begun[node] = min(at, begun.get(node, at))
     for node, at in begun.items():
         yield Moment(at, node, "start", "start")
+    kinds = {f.kind for f in (found.first, *found.followed) if f is not None}
     for each in told:
         if each.at is None:
             continue
@@ -210,6 +224,8 @@ def _moments(
             yield Moment(each.at, each.node, "ready", each.line)
         elif rules.ASKED.match(each.line):
             yield Moment(each.at, each.node, "asked", each.line.removeprefix("stopping: "))
+        elif rules.SLOW.match(each.line) and "slow" not in kinds:
+            yield Moment(each.at, each.node, each.line, each.line)
     if found.first is not None and found.first.begun is not None:
         yield Moment(
             found.first.begun, found.first.node, "first cause", f"{title(found.first)}: {named(found.first)}"

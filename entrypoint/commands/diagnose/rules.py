@@ -13,6 +13,8 @@ SEE_LOG = "see its log"
 SEE_NODE = "look at that node, and at its log"
 DEAD_FOR = 12.0
 """Seconds that a process is dead when the runner says so, about (`watchdog.vital`)."""
+TOO_SLOW = "start too slow"
+"""Kind of a start that is over its time."""
 SILENT_FOR = 10.0
 """Seconds that a node is silent before its peers give it up (`lifecycle.peer_watch`)."""
 
@@ -109,7 +111,7 @@ OF_RUNNER: tuple[Rule, ...] = (
     _rule(
         rf"stopping: (?P<how>cannot start: {_P} (?:is not ready after|made no progress for) .*)",
         Weight.SYMPTOM,
-        "start too slow",
+        TOO_SLOW,
         "{how}",
         SEE_LOG,
     ),
@@ -151,6 +153,11 @@ OF_RUNNER: tuple[Rule, ...] = (
     ),
 )
 """Of several that match, the first counts."""
+SLOW = re.compile(
+    rf"{_P}: (?P<what>.*?(?:\(node (?P<node>[^)]+)\) )?is slow(?P<start> since)?\b.*"
+    r"|node (?P<over>\S+) has caught up: .*)"
+)
+"""A node is slower than others, or is so no more: no cause of an end, unless the start is over its time."""
 ASKED = re.compile(r"(?:stopping: )?asked to stop\b")
 
 CANCELLED = re.compile(r"slurmstepd: error: \*\*\* (?:JOB|STEP) \S+ ON \S+ CANCELLED AT (?P<at>\S+) \*\*\*")
@@ -205,6 +212,16 @@ def apply(rules: Iterable[Rule], node: str, at: float | None, line: str, where: 
             where=where,
         )
     return None
+
+
+def slow(node: str, at: float | None, line: str, where: str) -> Finding | None:
+    """The node that a line calls slow in its start."""
+    found = SLOW.match(line)
+    if found is None or not found["start"]:
+        return None
+    what, do = found["what"], "look at that node: what holds it up stands there, as far as it is seen"
+    who = found["node"] or node
+    return Finding(Weight.SYMPTOM, at, who, found["process"], what, "slow", do=do, quote=line, where=where)
 
 
 def of_slurm(lines: Iterable[str]) -> Iterator[Finding]:

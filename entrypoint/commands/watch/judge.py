@@ -141,6 +141,8 @@ def _findings(view: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "bad", f"does not answer: {view.get('why')}"
     if status.get("behind"):
         yield "bad", str(status["behind"])
+    for each in status.get("slow", ()):
+        yield "warn", str(each["text"])
     if status.get("reason"):
         yield "bad" if status.get("exit_code") else "warn", str(status["reason"])
     for process in status.get("processes", ()):

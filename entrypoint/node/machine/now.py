@@ -1,11 +1,15 @@
 """What each GPU does at this moment, a line each: `python -m entrypoint.node.machine.now`.
 
+With `--clocks` only what its clock is and why, as JSON.
+
 A program of its own, so that a driver that hangs takes nobody with it. What is wrong with a GPU before a
 start is `gpus`' affair.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -47,7 +51,6 @@ def _now(nvml: Any, handle: Any) -> str:
     most = asked(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM)
     power = asked(nvml, nvml.nvmlDeviceGetPowerUsage, handle)
     heat = asked(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
-    mask = asked(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
     ecc = asked(
         nvml, nvml.nvmlDeviceGetTotalEccErrors, handle, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
         nvml.NVML_VOLATILE_ECC,
@@ -64,19 +67,52 @@ def _now(nvml: Any, handle: Any) -> str:
         None if clock is None else f"{clock} of {most} MHz",
         None if power is None else f"{power / 1000:.0f} W",
         None if heat is None else f"{heat} C",
-        *(f"slowed: {text}" for name, text in THROTTLES.items() if mask & getattr(nvml, name, 0)),
+        *(f"slowed: {text}" for text in _slowed(nvml, handle)),
         f"{ecc} uncorrected ECC errors" if ecc else None,
         f"processes {', '.join(holders)}" if holders else None,
     ]
     return ", ".join(filter(None, parts))
 
 
+def clocks(nvml: Any) -> Iterator[dict[str, object]]:
+    """Of each GPU its clock and the highest (MHz), how busy it is (percent), and why it is slowed.
+
+    A GPU that cannot be asked is left out; where no driver can be, there is none. `nvml`: `pynvml`.
+    """
+    try:
+        nvml.nvmlInit()
+        count = nvml.nvmlDeviceGetCount()
+    except nvml.NVMLError:
+        return
+    for index in range(count):
+        handle = asked(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
+        if handle is None:
+            continue
+        busy = asked(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
+        yield {
+            "index": index,
+            "busy": None if busy is None else busy.gpu,
+            "clock": asked(nvml, nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+            "most": asked(nvml, nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
+            "slowed": [*_slowed(nvml, handle)],
+        }
+
+
+def _slowed(nvml: Any, handle: Any) -> Iterator[str]:
+    mask = asked(nvml, nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle) or 0
+    yield from (text for name, text in THROTTLES.items() if mask & getattr(nvml, name, 0))
+
+
 def main() -> None:
-    """Print the lines."""
+    """Print the lines, or the clocks."""
+    wants_clocks = sys.argv[1:] == ["--clocks"]
     try:
         nvml = import_module("pynvml")
     except ImportError:
-        print("GPUs: nvidia-ml-py is not installed")
+        print("[]" if wants_clocks else "GPUs: nvidia-ml-py is not installed")
+        return
+    if wants_clocks:
+        print(json.dumps([*clocks(nvml)]))
         return
     for line in lines(nvml):
         print(line, flush=True)

@@ -23,8 +23,8 @@ ALL_EVERY = 10.0
 """Seconds between two events that hold all nodes, changed or not."""
 THREADS = 16
 """Nodes asked at once."""
-PASSING = ("uptime", "age", "at", "phase_seconds", "stuck_seconds", "remaining", "silent")
-"""Seconds that pass by themselves, and are counted on by the page: they alone make no event."""
+PASSING = ("uptime", "age", "at", "phase_seconds", "stuck_seconds", "remaining", "silent", "pace")
+"""What passes by itself, and is counted on by the page or seen at the next event: it alone makes none."""
 
 
 class Deployment:

@@ -74,6 +74,7 @@ def metrics(snapshot: dict[str, Any], turned: float) -> Iterator[Metric]:
     yield from _processes(snapshot["processes"])
     yield _findings(snapshot["processes"])
     yield from _starts(snapshot["processes"])
+    yield _slow(snapshot.get("slow") or [])
     yield _probes(snapshot["probes"])
 
 
@@ -114,6 +115,17 @@ def _findings(processes: list[dict[str, Any]]) -> Metric:
     for process in processes:
         for finding in process.get("findings") or ():
             family.add_metric((process["name"], process["role"], finding["key"]), finding["count"])
+    return family
+
+
+def _slow(found: list[dict[str, str]]) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(
+        "glm47_slow", "1: this node is slower than the others of its role", labels=("process", "node", "step")
+    )
+    for each in found:
+        family.add_metric((each["process"], each["node"], each["step"]), 1)
     return family
 
 

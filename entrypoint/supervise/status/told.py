@@ -30,6 +30,12 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(line, str) for line in value)
 
 
+def _slow(value: object) -> bool:
+    return isinstance(value, dict) and all(_text(value.get(name)) for name in SLOW)
+
+
+SLOW = ("process", "step", "node", "text")
+"""What is said of each node that is slow."""
 Fields = Mapping[str, tuple[Callable[[object], bool], Callable[[], Any]]]
 """By name: whether a value is of the kind, and what counts where none is."""
 
@@ -55,6 +61,8 @@ _STATUS: Fields = {
     "clocks": (_object, dict),
     "probes": (_object, dict),
     "warnings": (_texts, list),
+    "slow": (lambda value: isinstance(value, list) and all(map(_slow, value)), list),
+    "load": (_object, dict),
 }
 _PROCESS: Fields = {
     "role": (_text, str),
@@ -70,6 +78,7 @@ _PROCESS: Fields = {
     "phase": (_text, _none),
     "phase_seconds": (_object, dict),
     "progress": (_text, _none),
+    "pace": (_object, dict),
 }
 _NEEDED: Mapping[str, Callable[[object], bool]] = {"state": _text, "ready": _flag}
 """What makes a status one, and the object of a process, which has a name besides."""

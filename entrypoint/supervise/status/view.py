@@ -15,6 +15,8 @@ from entrypoint.plan.types import Plan
 from entrypoint.supervise.output.log_files import RUNNER
 from entrypoint.supervise.status import starts
 
+UNSEEN = ("layouts", "probes", "load")
+"""Fields of the status that no page shows."""
 LINES = 6
 """Last lines of each process."""
 WIDTH = 240
@@ -47,7 +49,7 @@ class NodeView:
             "holds": job.what if job is not None else None,
             "seen": "answers",
             "at": round(time.time(), 1),
-            "status": {key: value for key, value in status.items() if key not in ("layouts", "probes")},
+            "status": {key: value for key, value in status.items() if key not in UNSEEN},
             "lines": {p["name"]: self._lines(p["name"]) for p in status["processes"]},
             "logs": self._logs(),
             "starts": [start["ready"] for start in self._starts],

@@ -16,6 +16,7 @@ from entrypoint.supervise.lifecycle.behind import behind, places_of
 from entrypoint.supervise.lifecycle.director import Director
 from entrypoint.supervise.lifecycle.process import Proc
 from entrypoint.supervise.lifecycle.states import State
+from entrypoint.supervise.watchdog.pace import Paces, Steps
 from entrypoint.supervise.watchdog.quota import EVERY, Quotas
 from entrypoint.supervise.watchdog.stacks import STOPPED, collect
 
@@ -34,8 +35,10 @@ FILES = 6
 class Witness:
     """One thread for each look, at most one at a time. `turn` belongs to the loop, and never waits."""
 
-    def __init__(self, plan: Plan, director: Director) -> None:
+    def __init__(self, plan: Plan, director: Director, steps: Steps) -> None:
+        """`steps`: those of a start that a process's log has told of."""
         self._plan, self._director = plan, director
+        self._paces = Paces(plan, director, steps)
         self._looked: dict[str, float] = {}
         self._busy = threading.Lock()
         self._news: list[str] = []
@@ -58,9 +61,21 @@ class Witness:
         while self._news:
             yield Say(self._news.pop(0))
         yield from self._join(now)
+        yield from self._paces.turn(now)
         if now >= self._quotas_at:
             self._quotas_at = now + EVERY
             yield from self._held_back()
+
+    def with_evidence(self, extra: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """`extra`, fields of the status by process, with what was seen of each."""
+        for kind, seen in (("evidence", self.found), ("pace", self._paces.paces)):
+            for name, each in [*seen.items()]:
+                extra.setdefault(name, {})[kind] = each
+        return extra
+
+    def fields(self) -> dict[str, Any]:
+        """Those of the whole container: which rank is behind, who is slow, what holds this node up."""
+        return {"behind": self.line, "slow": self._paces.slow, "load": self._paces.load}
 
     def _held_back(self) -> Iterator[Action]:
         for name, proc in self._director.procs.items():

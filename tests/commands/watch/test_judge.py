@@ -97,6 +97,12 @@ def test_the_rank_that_is_behind_is_named() -> None:
     assert findings([told(seen)], 10.0) == [("bad", "n1", line)]
 
 
+def test_a_node_that_is_slow_is_named() -> None:
+    seen = view()
+    seen["status"]["slow"] = [{"process": "decode", "step": "weights", "node": "n4", "text": "n4 is slow"}]
+    assert findings([told(seen)], 10.0) == [("warn", "n1", "n4 is slow")]
+
+
 def shown(followed: Followed, width: int, height: int) -> list[str]:
     out = io.StringIO()
     console = Console(file=out, width=width, height=height, force_terminal=True, color_system=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -39,6 +40,17 @@ def test_a_lost_one_and_a_driver_that_knows_nothing() -> None:
     assert known == "GPU 1: 0.0 of 186.0 GiB used"
 
 
+def test_clocks_for_programs() -> None:
+    cards = [
+        Card(busy=97, clock=(345, 2062), throttle=pynvml.nvmlClocksThrottleReasonHwSlowdown),
+        Card(lost=True),
+    ]
+    held, *rest = now.clocks(Driver([*cards, Card(clock=None, busy=None)]))
+    assert held == {"index": 0, "busy": 97, "clock": 345, "most": 2062, "slowed": ["hardware slowdown"]}
+    assert rest == [{"index": 2, "busy": None, "clock": None, "most": None, "slowed": []}]
+    assert [*now.clocks(Driver([], init=pynvml.NVML_ERROR_DRIVER_NOT_LOADED))] == []
+
+
 def test_no_driver() -> None:
     (line,) = told(init=pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
     assert line.startswith("GPUs: cannot ask the driver: ")
@@ -48,3 +60,7 @@ def test_it_is_a_program() -> None:
     command = [sys.executable, "-m", "entrypoint.node.machine.now"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.startswith("GPU"), done
+    done = subprocess.run(
+        [*command, "--clocks"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert all(gpu.keys() >= {"index", "busy", "clock", "slowed"} for gpu in json.loads(done.stdout))
