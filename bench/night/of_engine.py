@@ -117,7 +117,7 @@ def over_two(
 ) -> Iterator[Deployment]:
     """TP 2 over this machine and a namespace: two nodes of a Slurm job, whose runners ask each other.
 
-    `before`: words before the follower's command line; `of_follower`: settings of its own.
+    `before`: words before those that have the follower run elsewhere; `of_follower`: settings of its own.
     """
     room = ground.room(scene.name)
     with second_node() as far:
@@ -132,7 +132,7 @@ def over_two(
             ):
                 own = cable(interface) | {"SLURMD_NODENAME": nodes[rank], "SLURM_NODEID": str(rank)}
                 own |= of_follower if rank else {}
-                words = (*far.command(), *before) if rank else ()
+                words = (*before, *far.command()) if rank else ()
                 it.start(name, "auto", None, nodes[rank], words, GLM47_HEALTH_PORT=health, **own)
             it.ready(*ready)
             yield it

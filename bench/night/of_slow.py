@@ -13,24 +13,25 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.deployment import Deployment, processes, wait
-from bench.night.of_engine import ask, engine, engine_model, has, over_two
+from bench.night.of_engine import ask, engine_model, over_two
 from bench.night.scene import Eye, Ground, Scene, Told
+from entrypoint.supervise import process_tree
 
 HOGS = 4
-"""Programs that compute on the follower's core."""
+"""Programs that compute on the follower's core; they go before the follower's own."""
 CORE = max(os.sched_getaffinity(0))
 RATE = 60_000
 """Bytes a second that the follower may read of its model, which has 4 MB."""
 GROUPS = Path("/sys/fs/cgroup/blkio")
-ON, OFF = 0.25, 0.75
-"""Seconds that the follower's scheduler runs, and then is stopped."""
+ON, OFF = 0.27, 0.82
+"""Seconds that the follower's engine runs, and then is stopped."""
 
 
 @contextmanager
 def hogged(it: Deployment) -> Iterator[None]:
     """The follower's container shares one core with HOGS programs."""
     spin = [sys.executable, "-c", "while True: pass"]
-    hogs = [subprocess.Popen(["taskset", "-c", str(CORE), *spin]) for _ in range(HOGS)]
+    hogs = [subprocess.Popen(["nice", "-n", "-5", "taskset", "-c", str(CORE), *spin]) for _ in range(HOGS)]
     try:
         for pid in processes(it.runners["follower"]):
             for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -52,13 +53,18 @@ def follower_imports(it: Deployment) -> None:
     wait(imports, 60, "the follower's engine is there")
 
 
+def waits(it: Deployment, mark: str) -> None:
+    """Wait until the leader is through with a step: before that, nobody waits for the follower."""
+    wait(lambda: any(mark in line for line in it.runners["leader"].lines), 300, f"the leader's {mark}")
+
+
 def core_shared(scene: Scene, ground: Ground) -> Told:
-    """From the begin of its start the follower gets a fifth of one core."""
+    """From the begin of its start the follower gets a twelfth of one core."""
     with over_two(scene, ground) as it:
         follower_imports(it)
-        eye = Eye(scene, it)
         with hogged(it):
-            return eye.told()
+            waits(it, "Init torch distributed begin")
+            return Eye(scene, it).told()
 
 
 def core_shared_busy(scene: Scene, ground: Ground) -> Told:
@@ -71,22 +77,24 @@ def core_shared_busy(scene: Scene, ground: Ground) -> Told:
 
 
 def often_stopped(scene: Scene, ground: Ground) -> Told:
-    """The follower's scheduler is stopped three quarters of the time, and goes on each second."""
+    """From the begin of its start the follower's engine is stopped three quarters of the time."""
     with over_two(scene, ground) as it:
-        wait(lambda: has(it, "follower", "sglang::scheduler"), 200, "the follower's scheduler is there")
-        pid = engine(it, "follower", "sglang::scheduler")
-        eye, over = Eye(scene, it), threading.Event()
+        follower_imports(it)
+        over = threading.Event()
 
         def stutter() -> None:
             while not over.wait(ON):
-                os.kill(pid, signal.SIGSTOP)
-                over.wait(OFF)
-                os.kill(pid, signal.SIGCONT)
+                pids = processes(it.runners["follower"])[1:]
+                for signum, pause in ((signal.SIGSTOP, OFF), (signal.SIGCONT, 0.0)):
+                    for pid in pids:
+                        process_tree.signal_process(pid, signum)
+                    over.wait(pause)
 
         thread = threading.Thread(target=stutter)
         thread.start()
         try:
-            return eye.told()
+            waits(it, "Init torch distributed begin")
+            return Eye(scene, it).told()
         finally:
             over.set()
             thread.join()
@@ -96,7 +104,7 @@ def often_stopped(scene: Scene, ground: Ground) -> Told:
 def slow_disk(files: Path, room: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """A copy of `files` on a device of its own, and a command under which that gives RATE bytes a second."""
     image, place, group = room / "image", room / "slow", GROUPS / f"glm47-night-{os.getpid()}"
-    place.mkdir()
+    place.mkdir(exist_ok=True)
     subprocess.run(["truncate", "-s", "64M", image], check=True)
     subprocess.run(["mkfs.ext4", "-q", image], check=True)
     subprocess.run(["mount", "-o", "loop", image, place], check=True)
@@ -117,11 +125,10 @@ def slow_disk(files: Path, room: Path) -> Iterator[tuple[Path, tuple[str, ...]]]
 
 
 def slow_reads(scene: Scene, ground: Ground) -> Told:
-    """The follower's copy of the model is on a slow disk; the fault begins once it loads."""
+    """The follower's copy of the model is on a slow disk."""
     with slow_disk(engine_model(ground), ground.room(scene.name)) as (model, before):  # noqa: SIM117
         with over_two(scene, ground, before=before, GLM47_MODEL_PATH=str(model)) as it:
-            runner = it.runners["follower"]
-            wait(lambda: any("Load weight begin" in line for line in runner.lines), 300, "it loads")
+            waits(it, "Load weight end")
             return Eye(scene, it).told()
 
 

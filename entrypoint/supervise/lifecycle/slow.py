@@ -19,8 +19,8 @@ DOING = {
 """The steps in their order, in words."""
 LATE = 20.0
 """Behind the others by less than that is nobody, …"""
-FACTOR, FEW_FACTOR, FEW = 1.5, 2.0, 3
-"""… nor who takes less than so many times what they took; the second where fewer than FEW nodes tell."""
+FACTOR = 1.5
+"""… nor who takes less than so many times what they took."""
 SPREAD = 7.0
 """And so many times as far from their median as they are themselves, of whom the half is nearer: some are
 always the last of many."""
@@ -118,8 +118,7 @@ def slow(step: str, places: Sequence[Place]) -> Iterator[Slow]:
     if took == math.inf:
         return
     spread = 1.4826 * median([*(abs(seconds - took) for seconds, _ in ended), *late])
-    few = sum(bool(place.ended) for place in places) < FEW
-    limit = max(took + LATE, took * (FEW_FACTOR if few else FACTOR), took + SPREAD * spread)
+    limit = max(took + LATE, took * FACTOR, took + SPREAD * spread)
     for place in places:
         if place.open and place.elapsed > limit:
             waits = len({p.worker for p in places}) == 1

@@ -9,13 +9,14 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from entrypoint.supervise import process_tree
 
-WALK, SELDOM = 10.0, 300.0
-"""Seconds between two walks for new processes, in a start and later: one looks at every thread."""
+WALK, SETTLED, SELDOM = 10.0, 60.0, 300.0
+"""Seconds between two walks for new processes, which look at every thread, 18 ms for an engine of four ranks:
+in a start, there once two have found the same schedulers, and later."""
 BELOW = 64
 """Processes of one engine that are looked at."""
 STOPPED, STORAGE = "Tt", "D"
@@ -53,6 +54,15 @@ class Total:
     """… and in which one waited for storage."""
 
 
+def added(totals: Iterable[Total]) -> Total:
+    """All of them together."""
+    whole = Total()
+    for total in totals:
+        for each in fields(whole):
+            setattr(whole, each.name, getattr(whole, each.name) + getattr(total, each.name))
+    return whole
+
+
 def seen(pid: int, proc: Path = Path("/proc")) -> Seen | None:
     """Process `pid` now; None when it is gone."""
     place = proc / str(pid)
@@ -80,6 +90,7 @@ class Burden:
     """By the step that was under way."""
     _pids: tuple[int, ...] = ()
     _walked: float = float("-inf")
+    _settled: bool = False
     _before: dict[int, Seen] = field(default_factory=dict)
     _at: float = 0.0
 
@@ -88,9 +99,11 @@ class Burden:
 
         `seldom`: only at the schedulers, which are known.
         """
-        if now - self._walked >= (SELDOM if seldom else WALK) or not (self.ranks or seldom):
+        wait = SELDOM if seldom else SETTLED if self._settled else WALK
+        if now - self._walked >= wait or not (self.ranks or seldom):
+            before = self.ranks
             self._walk()
-            self._walked = now
+            self._walked, self._settled = now, bool(before) and before == self.ranks
         pids = self.ranks if seldom else self._pids
         known = {pid: found for pid in pids if (found := seen(pid)) is not None}
         both = {pid: (self._before[pid], found) for pid, found in known.items() if pid in self._before}

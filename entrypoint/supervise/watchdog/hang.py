@@ -107,10 +107,13 @@ class Detector:
     def _judge(self, look: Look) -> Stuck | None:
         before, self._before = self._before, look
         stopped = [thread for thread in look.threads if thread.state == STOPPED]
-        self._stopped = self._stopped + 1 if stopped else 0
+        # One that is stopped and let go again and again may be stopped at every look, and is only slow.
+        ran = {now.pid for was, now in _pairs(before or look, look) if _ran(was, now)}
+        held = [thread for thread in stopped if thread.pid not in ran]
+        self._stopped = self._stopped + 1 if held else min(1, len(stopped))
         if stopped:
-            doing = "is stopped by a signal (SIGSTOP)"
-            return Stuck(stopped[0].title, stopped[0].pid, doing, self._stopped * INTERVAL)
+            first, doing = [*held, *stopped][0], "is stopped by a signal (SIGSTOP)"
+            return Stuck(first.title, first.pid, doing, self._stopped * INTERVAL)
         if before is None:
             return None
         if look.requests is None:
@@ -184,6 +187,10 @@ def _helped(before: Look, look: Look) -> float:
 def _pairs(before: Look, look: Look) -> list[tuple[Thread, Thread]]:
     known = {(thread.pid, thread.title): thread for thread in before.threads}
     return [(known[t.pid, t.title], t) for t in look.threads if (t.pid, t.title) in known]
+
+
+def _ran(was: Thread, now: Thread) -> bool:
+    return (was.user, was.system, was.waits) != (now.user, now.system, now.waits)
 
 
 def doing_of(was: Thread, now: Thread, intervals: int = 1) -> str:

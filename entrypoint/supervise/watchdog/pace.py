@@ -25,12 +25,12 @@ from entrypoint.supervise.lifecycle.process import Proc
 from entrypoint.supervise.lifecycle.slow import DOING, Place, Slow, duration, places_of, slow, who
 from entrypoint.supervise.lifecycle.slow_why import served, why
 from entrypoint.supervise.lifecycle.states import State
-from entrypoint.supervise.watchdog.burden import Burden, Machine, Total
+from entrypoint.supervise.watchdog.burden import Burden, Machine, Total, added
 
-EVERY, SERVING, MACHINE = 2.0, 10.0, 10.0
+EVERY, SERVING, MACHINE = 2.0, 5.0, 10.0
 """Seconds between two looks: in a start, later, and at the machine in a start."""
-WINDOW = 30.0
-"""Seconds over which an engine that serves is looked at."""
+LOOKS, QUIET = 4, 300.0
+"""Last looks at an engine that serves which count; seconds after which one is called slow again."""
 SETTLE, JOIN = 3.0, 12.0
 """Seconds that somebody must have been slow to be named: without GPUs, and with them, which are asked."""
 GPUS, AGAIN = 8.0, 300.0
@@ -69,11 +69,10 @@ class Paces:
         self._seen: dict[str, float] = {}
         self._gpus: Any = None
         """What the driver said of the GPUs' clocks; None: nobody has asked."""
-        self._windows: dict[str, float] = {}
-        """When the present window of a serving engine began."""
-        self._idle: set[str] = set()
-        """Engines that had no requests at some look of it."""
-        self._served: dict[str, Total] = {}
+        self._served: dict[str, list[Total]] = {}
+        """The last looks at an engine that serves; the leader's only while it has requests."""
+        self._quiet: dict[tuple[str, str, str], float] = {}
+        """Until when nothing is said of one that serves."""
         self._known: dict[tuple[str, str, str], _Known] = {}
         self._has_gpus = any(Path("/dev").glob("nvidia[0-9]*"))
         self._asked = float("-inf")
@@ -127,7 +126,6 @@ class Paces:
         if burden is None or burden.pid != proc.pid:
             burden = self._burdens[name] = Burden(proc.pid)
             self._served.pop(name, None)
-            self._windows.pop(name, None)
         steps = self._steps(name)
         open_now = {step: self._open(steps[step], burden) for step in steps}
         if proc.ready_at is not None:
@@ -146,8 +144,8 @@ class Paces:
             }
             for step, each in steps.items()
         }
-        if name in self._served:
-            told[SERVES] = {"ended": [], "open": 0, "elapsed": 0, "seen": _numbers(self._served[name])}
+        if len(served := self._served.get(name, [])) >= LOOKS:
+            told[SERVES] = {"ended": [], "open": 0, "elapsed": 0, "seen": _numbers(added(served))}
         return {"ranks": sorted(burden.ranks.values()), "steps": told}
 
     @staticmethod
@@ -155,17 +153,13 @@ class Paces:
         return max(0, max(step.begun, len(burden.ranks), 1) - len(step.ends))
 
     def _serve(self, proc: Proc, burden: Burden, now: float) -> None:
-        """Windows one after another; what a leader's say counts only while it had requests all the time."""
-        name = proc.spec.name
+        served = self._served.setdefault(proc.spec.name, [])
         burden.look(SERVES, now, seldom=True)
+        total = burden.totals.pop(SERVES, None)
         if proc.requests is not None and not proc.requests.in_flight:
-            self._idle.add(name)
-        if now - self._windows.setdefault(name, now) >= WINDOW:
-            self._windows[name] = now
-            self._served[name] = burden.totals.pop(SERVES, Total())
-            if name in self._idle:
-                self._idle.discard(name)
-                del self._served[name]
+            served.clear()
+        elif total is not None:
+            served[:] = [*served[1 - LOOKS :], total]
 
     def _judge(self, name: str) -> dict[tuple[str, str, str], str]:
         """The line for each (process, step, node) that is slow."""
@@ -226,7 +220,10 @@ class Paces:
             wait = 0.0 if key[1] == SERVES else JOIN if self._has_gpus else SETTLE
             if not known.told and now - known.since >= wait:
                 known.told = True
-                yield Say(known.text)
+                if now >= self._quiet.get(key, now):
+                    yield Say(known.text)
+                if key[1] == SERVES:
+                    self._quiet[key] = now + QUIET
 
     def _over(self, name: str, step: str, node: str) -> Iterator[Action]:
         """Who was slow is through with the step, if it did not begin again."""

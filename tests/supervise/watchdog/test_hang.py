@@ -273,6 +273,20 @@ def test_what_a_process_does_is_seen(child: int, what: str, where: str) -> None:
     until(seen, f"it {what}")
 
 
+@pytest.mark.parametrize("limit", (2, 30))
+def test_one_that_is_stopped_again_and_again_is_only_slow(limit: int) -> None:
+    """Looks may meet it stopped each time, with what it did in between."""
+    engine, found = Engine(), None
+    for turn in range(40):
+        engine.does(FOLLOWER, "starves" if turn < limit else "still")
+        index = next(i for i, thread in enumerate(engine.threads) if thread.title == FOLLOWER)
+        engine.threads[index] = replace(engine.threads[index], state="T")
+        found = engine.detector.look(Look(tuple(engine.threads), engine.requests, 0.0))
+        assert found is not None and found.title == FOLLOWER
+        assert found.seconds == INTERVAL * max(1, turn - limit + 2), "since it has done nothing"
+    assert found is not None and found.seconds > 10
+
+
 @pytest.mark.parametrize("child", [WAIT], indirect=True)
 def test_a_stopped_process_is_seen(child: int) -> None:
     os.kill(child, signal.SIGSTOP)
