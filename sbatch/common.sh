@@ -51,7 +51,7 @@ mkdir -p "$logs" || exit 73
 export GLM47_LOG_DIR=$logs
 
 # pyxis lets the image's ENV win unless a variable is named. The entrypoint of the image is not run.
-passed=$(compgen -e | grep -E '^(ROLE|ETCD_ENDPOINTS|NATS_SERVER|(GLM47|DYN|ETCD_AUTH|NATS_AUTH|NCCL|GLOO|UCX|MC|NIXL|SGLANG|FLASHINFER|HF)_.*)$' | paste -sd,)
+passed=$(compgen -e | grep -E '^(ROLE|ETCD_ENDPOINTS|NATS_SERVER|(GLM47|DYN|ETCD_AUTH|NATS_AUTH|NATS_TLS|NCCL|GLOO|UCX|MC|NIXL|SGLANG|FLASHINFER|HF)_.*)$' | paste -sd,)
 
 scontrol update JobId="$SLURM_JOB_ID" Comment=starting
 say "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, logs in $logs"

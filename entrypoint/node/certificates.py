@@ -1,4 +1,7 @@
-"""The certificates of GLM47_ETCD_TLS_DIR, under the names that a Kubernetes Secret of kind tls has."""
+"""The certificates of GLM47_ETCD_TLS_DIR and GLM47_NATS_TLS_DIR.
+
+They have the names that a Kubernetes Secret of kind tls has.
+"""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class EngineFacts:
 
 @dataclass(frozen=True)
 class TlsFacts:
-    """What GLM47_ETCD_TLS_DIR holds, as text (PEM)."""
+    """What GLM47_ETCD_TLS_DIR or GLM47_NATS_TLS_DIR holds, as text (PEM)."""
 
     authority: str = ""
     certificate: str = ""
@@ -74,6 +74,7 @@ class Facts:
     """What the environment says that no proxy is for."""
     etcd_tls: TlsFacts | None = None
     """None: no directory is named."""
+    nats_tls: TlsFacts | None = None
     own_python: str = "python3"
     """The runner's own interpreter."""
     own_name: str = ""

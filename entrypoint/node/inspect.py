@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from entrypoint.node import engine
-from entrypoint.node.facts import NO_PROXY_VARIABLES, Facts, ModelFacts
+from entrypoint.node.facts import NO_PROXY_VARIABLES, Facts, ModelFacts, TlsFacts
 
 if TYPE_CHECKING:
     from entrypoint.settings.schema import Settings
@@ -22,11 +22,7 @@ def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True
         from entrypoint.node.model.directory import read_facts
 
         found = read_facts(settings.model_path)
-    own_name, member, tls = "", None, None
-    if settings.etcd_tls_dir is not None:
-        from entrypoint.node import certificates
-
-        tls = certificates.read(settings.etcd_tls_dir)
+    own_name, member = "", None
     if settings.etcd_members is not None and "etcd" in settings.role:
         from entrypoint.node import etcd_member
         from entrypoint.node.network import Network
@@ -40,11 +36,20 @@ def gather(settings: Settings, environ: Mapping[str, str], *, model: bool = True
         gpus=gpus_given(environ),
         proxied=any(environ.get(name) for name in PROXY_VARIABLES),
         no_proxy=",".join(filter(None, (environ.get(name, "").strip(", ") for name in NO_PROXY_VARIABLES))),
-        etcd_tls=tls,
+        etcd_tls=_certificates(settings.etcd_tls_dir),
+        nats_tls=_certificates(settings.nats_tls_dir),
         own_python=sys.executable,
         own_name=own_name,
         etcd_member=member,
     )
+
+
+def _certificates(directory: str | None) -> TlsFacts | None:
+    if directory is None:
+        return None
+    from entrypoint.node import certificates
+
+    return certificates.read(directory)
 
 
 def gpus_given(environ: Mapping[str, str]) -> tuple[str, int] | None:

@@ -15,7 +15,7 @@ from entrypoint.plan import releases
 from entrypoint.plan.context import Context, Part
 from entrypoint.plan.deployment import decide
 from entrypoint.plan.diagnostics import Diagnostic, Level, note, problems, texts, unmet, warning
-from entrypoint.plan.roles import engine_env, etcd, frontend, job, kv_layout, mocker, servers, worker
+from entrypoint.plan.roles import engine_env, etcd, frontend, job, kv_layout, mocker, nats, worker
 from entrypoint.plan.roles.announcements import announcements
 from entrypoint.plan.roles.endpoints import health
 from entrypoint.plan.roles.rank import resolve_ranks
@@ -46,7 +46,7 @@ def build_plan(
     in_front = job.nginx(ctx)
     parts: list[Part] = [
         *([etcd.etcd(ctx)] if "etcd" in ctx.roles else []),
-        *([servers.nats(ctx)] if "nats" in ctx.roles else []),
+        *([nats.nats(ctx)] if "nats" in ctx.roles else []),
         *workers,
         *([frontend.frontend(ctx, cwd)] if "frontend" in ctx.roles else []),
         *([in_front[0]] if in_front is not None else []),
@@ -100,6 +100,7 @@ def build_plan(
         announcements=announcements(ctx),
         layouts=layouts,
         cache_dir=engine_env.cache(ctx),
+        secret_files=tuple(filter(None, [nats.asks(ctx)] if "nats" in ctx.roles else [])),
         status_token=settings.status_token.get_secret_value() if settings.status_token is not None else None,
     )
 

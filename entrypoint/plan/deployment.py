@@ -13,7 +13,7 @@ from entrypoint.plan.context import Context
 from entrypoint.plan.diagnostics import Diagnostic, Diagnostics, note, problem, warning
 from entrypoint.plan.endpoint import ANY6, LOOPBACK, bracketed
 from entrypoint.plan.releases import MOCKER_NEEDS_NATS
-from entrypoint.plan.roles import endpoints, engine_env, etcd, frontend, mocker, servers
+from entrypoint.plan.roles import endpoints, engine_env, etcd, frontend, mocker, nats
 from entrypoint.plan.stop_budget import shares
 from entrypoint.plan.types import Gate, StoreProbe
 from entrypoint.settings.schema import Settings
@@ -53,16 +53,16 @@ def decide(s: Settings, placement: Placement, facts: Facts, native: Mapping[str,
     uses_dynamo = bool(set(roles) & {*WORKER_ROLES, "frontend"})
     store = _etcd(base) if uses_dynamo and base.discovery == "etcd" else Server()
     needed, why = _needs_nats(base) if uses_dynamo else (False, ())
-    nats = _nats(base) if needed else Server()
-    gates = [gate for gate in (store.gate, nats.gate) if gate is not None]
+    bus = _nats(base) if needed else Server()
+    gates = [gate for gate in (store.gate, bus.gate) if gate is not None]
     if base.discovery == "file" and "frontend" in roles and not base.worker_roles:
         gates.append(_store_gate(base))
-    roles = _with(_with(roles, "etcd", store.ours), "nats", nats.ours)
-    return replace(
+    roles = _with(_with(roles, "etcd", store.ours), "nats", bus.ours)
+    ctx = replace(
         base,
         roles=roles,
         etcd_url=store.url,
-        nats_url=nats.url,
+        nats_url=bus.url,
         gates=tuple(gates),
         stop=shares(s.stop_timeout, {KINDS.get(r, "worker") for r in roles}, worker_drains=not single),
         diagnostics=(
@@ -71,9 +71,10 @@ def decide(s: Settings, placement: Placement, facts: Facts, native: Mapping[str,
             *etcd.about_list(store.url),
             *store.diagnostics,
             *why,
-            *nats.diagnostics,
+            *bus.diagnostics,
         ),
     )
+    return replace(ctx, diagnostics=(*ctx.diagnostics, *nats.about(ctx)))
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,10 @@ def _etcd(ctx: Context) -> Server:
 
 def _nats(ctx: Context) -> Server:
     def gate(url: str, setting: str) -> Gate:
-        return servers.nats_gate(url, setting, ctx.settings.server_timeout)
+        return nats.nats_gate(ctx, url, setting)
 
-    return _server(ctx, "nats", "no NATS server", "NATS_SERVER", "nats", ctx.settings.nats_port, gate)
+    scheme = nats.scheme(ctx.settings)
+    return _server(ctx, "nats", "no NATS server", "NATS_SERVER", scheme, ctx.settings.nats_port, gate)
 
 
 def _server(

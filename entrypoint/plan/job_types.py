@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from entrypoint.settings.origin import HIDDEN
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,14 @@ class PlannedFile:
 
     path: str
     content: str
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """The same, for nobody else to read."""
+
+    path: str
+    content: str = field(repr=False, metadata=HIDDEN)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from entrypoint.settings.origin import HIDDEN
+
 
 @dataclass(frozen=True)
 class HttpProbe:
@@ -39,10 +41,21 @@ class PrefillProbe:
 
 @dataclass(frozen=True)
 class NatsProbe:
-    """Ready when the NATS server greets with JetStream enabled."""
+    """Ready when the NATS server greets with JetStream enabled, and lets us in as it does Dynamo."""
 
     host: str
     port: int
+    user: str | None = None
+    """None, and no token: what Dynamo shows where nobody gave it anything."""
+    password: str | None = field(default=None, repr=False, metadata=HIDDEN)
+    token: str | None = field(default=None, repr=False, metadata=HIDDEN)
+    knocks: bool = True
+    """False: it only has to greet, since what Dynamo shows it is not ours to show (a key of NATS' own)."""
+    tls: bool = False
+    tls_dir: str | None = None
+    """Where the certificates are that the server asks for."""
+    own: bool = False
+    """It is this container's: its certificate need not name the loopback."""
     kind: str = field(default="nats", init=False)
 
     @property

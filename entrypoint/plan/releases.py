@@ -242,6 +242,7 @@ EVENTS_OVER_NATS = Fact(
     "1.3.0",
     "ran: 1.1.1 and 1.2.1 do; 0.8.1, 0.9.1, 1.0.2, 1.3.1 and 1.6.1 do not (tests/stack/test_releases.py)",
 )
+NATS_TLS = Fact("dynamo", "its NATS client speaks TLS (NATS_TLS_*, tls://)", "1.5.0", None, "wheel")
 HEALTH_BY_ENDPOINT = Fact(
     "dynamo",
     "dynamo.sglang heeds DYN_SYSTEM_USE_ENDPOINT_HEALTH_STATUS; later only the mocker does, which needs it",

@@ -21,6 +21,7 @@ from entrypoint.plan.endpoint import Endpoint as Endpoint
 from entrypoint.plan.job_types import JobPlan as JobPlan
 from entrypoint.plan.job_types import Peer as Peer
 from entrypoint.plan.job_types import PlannedFile as PlannedFile
+from entrypoint.plan.job_types import SecretFile as SecretFile
 from entrypoint.plan.layout_types import KvLayout as KvLayout
 from entrypoint.plan.probe_types import AliveProbe as AliveProbe
 from entrypoint.plan.probe_types import Announcements as Announcements
@@ -31,7 +32,7 @@ from entrypoint.plan.probe_types import NatsProbe as NatsProbe
 from entrypoint.plan.probe_types import PrefillProbe as PrefillProbe
 from entrypoint.plan.probe_types import Probe as Probe
 from entrypoint.plan.probe_types import StoreProbe as StoreProbe
-from entrypoint.settings.origin import REDACTED, Origin
+from entrypoint.settings.origin import HIDDEN, REDACTED, Origin
 from entrypoint.settings.secrets import redacted
 
 PLAN_FORMAT = 1
@@ -227,7 +228,9 @@ class Plan:
     """Of this container's prefill and decode workers."""
     cache_dir: str | None = None
     """What is kept across restarts: compiled kernels, and how long earlier starts took."""
-    status_token: str | None = None
+    secret_files: tuple[SecretFile, ...] = ()
+    """What a server of this container reads its secrets from."""
+    status_token: str | None = field(default=None, repr=False, metadata=HIDDEN)
     """A secret that the health endpoint asks people for, and other runners of the deployment."""
 
     def process(self, name: str) -> Process:
@@ -250,13 +253,16 @@ def to_jsonable(plan: Plan) -> dict[str, Any]:
     for raw, process in zip(data["processes"], plan.processes, strict=True):
         raw["env"] = {k: REDACTED if k in process.secret_env else v for k, v in raw["env"].items()}
         raw["argv"] = [*redacted(process.argv)]
-    data["status_token"] = REDACTED if plan.status_token is not None else None
     return data
+
+
+def _shown(field: dataclasses.Field[Any], value: Any) -> Any:
+    return REDACTED if field.metadata == HIDDEN and value is not None else _jsonable(value)
 
 
 def _jsonable(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _shown(f, getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): _jsonable(v) for k, v in value.items()}
     if isinstance(value, frozenset):

@@ -36,11 +36,16 @@ def prepare(plan: Plan) -> None:
 
 def write_files(plan: Plan) -> None:
     """Write the files that a process of the plan reads. CannotWriteError (73)."""
-    for file in plan.job.files if plan.job is not None else ():
-        path = Path(file.path)
+    files = [(file.path, file.content, 0o644) for file in (plan.job.files if plan.job is not None else ())]
+    files += [(file.path, file.content, 0o600) for file in plan.secret_files]
+    for name, content, mode in files:
+        from entrypoint.base.files import replacing
+
+        path = Path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(file.content)
+            with replacing(path, mode=mode) as made:
+                made.write(content.encode())
         except OSError as error:
             raise CannotWriteError(
                 f"cannot write {path}: {error.strerror}: give GLM47_RUN_DIR a directory that "

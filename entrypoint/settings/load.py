@@ -55,6 +55,7 @@ NATIVE_PREFIXES = (
     "HF_",
     "MC_",
     "NATS_AUTH_",
+    "NATS_TLS_",
     "NCCL_",
     "NIXL_",
     "NVSHMEM_",
@@ -67,7 +68,7 @@ NATIVE_PREFIXES = (
 )
 """Variables that others define: passed through untouched, and stronger than the plan's own values."""
 
-_SECRET_NATIVE = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|PRIVATE_KEY)(?!.*(_PATH|_FILE)$)")
+_SECRET_NATIVE = re.compile(r"(PASSWORD|PASSWD|SECRET|TOKEN|API_KEY|PRIVATE_KEY|NKEY)(?!.*(_PATH|_FILE)$)")
 
 # What kubernetes puts into every pod for each Service of the namespace (enableServiceLinks): a Service
 # called glm47 or glm47-x gives names with our prefix that nobody meant for us.

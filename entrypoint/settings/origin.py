@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 REDACTED = "***"
 """Shown in place of a secret's value."""
+HIDDEN: Mapping[str, bool] = {"hidden": True}
+"""Metadata of a data class's field whose value is a secret: `repr=False` besides, and no plan shows it."""
 
 
 @dataclass(frozen=True)

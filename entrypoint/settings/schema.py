@@ -212,9 +212,10 @@ class Settings(BaseSettings):
     nats_bin: str | None = Field(None, description="nats-server's executable; found when unset")
     nginx_bin: str | None = Field(None, description="nginx's executable; found when unset")
     etcd_tls_dir: str | None = Field(
-        None,
-        description="Directory with ca.crt, tls.crt and tls.key, for etcd and all that ask it: mutual TLS; "
-        "unset: none",
+        None, description="ca.crt, tls.crt and tls.key for etcd and all that ask it: mutual TLS; unset: none"
+    )
+    nats_tls_dir: str | None = Field(
+        None, description="The same for NATS (tls://…), with Dynamo 1.5 or newer"
     )
     etcd_data_dir: str | None = Field(None, description="etcd's data; unset: GLM47_RUN_DIR/etcd")
     nats_data_dir: str | None = Field(None, description="JetStream's data; unset: GLM47_RUN_DIR/nats")
@@ -288,9 +289,9 @@ class Settings(BaseSettings):
     # -- secrets
     etcd_username: str | None = Field(None, description="Given to Dynamo as ETCD_AUTH_USERNAME")
     etcd_password: SecretStr | None = Field(None, description="Given to Dynamo as ETCD_AUTH_PASSWORD")
-    nats_username: str | None = Field(None, description="Given to Dynamo as NATS_AUTH_USERNAME")
-    nats_password: SecretStr | None = Field(None, description="Given to Dynamo as NATS_AUTH_PASSWORD")
-    nats_token: SecretStr | None = Field(None, description="Given to Dynamo as NATS_AUTH_TOKEN")
+    nats_username: str | None = Field(None, description="NATS asks for it; Dynamo's NATS_AUTH_USERNAME")
+    nats_password: SecretStr | None = Field(None, description="NATS asks for it; Dynamo's NATS_AUTH_PASSWORD")
+    nats_token: SecretStr | None = Field(None, description="In place of these two; Dynamo's NATS_AUTH_TOKEN")
     api_key: SecretStr | None = Field(None, description="Bearer token that smoke and bench send")
     status_token: SecretStr | None = Field(
         None,

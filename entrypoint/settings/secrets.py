@@ -35,7 +35,9 @@ _IN_TEXT = re.compile(
     re.IGNORECASE,
 )
 """A secret in a line that somebody wrote, after what says that it is one."""
-_VARIABLE = re.compile(r"(?:PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIALS?|(?:API|ACCESS|PRIVATE|AUTH)_?KEY)$")
+_VARIABLE = re.compile(
+    r"(?:PASSWORD|PASSWD|SECRET|TOKEN|CREDENTIALS?|(?:API|ACCESS|PRIVATE|AUTH)_?KEY|NKEY)$"
+)
 _SHORTEST = 4
 """Characters of a secret that is looked for in a text: of fewer there are too many."""
 

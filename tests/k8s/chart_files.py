@@ -42,6 +42,8 @@ PATCHES = {
     "nvlink-domain": "nvlink-domain/worker.yaml",
     "external-servers": "external-servers/credentials.yaml",
     "etcd-tls": "etcd-tls/worker.yaml",
+    "nats-auth": "nats-auth/worker.yaml",
+    "nats-tls": "nats-tls/worker.yaml",
     "events": "events/pod.yaml",
     "status-token": "status-token/pod.yaml",
     "kubernetes-discovery": "kubernetes-discovery/client.yaml",

@@ -36,6 +36,8 @@ COMPONENTS: dict[str, Object] = {
     "external-servers": {"externalServers": {"enabled": True}},
     "without-nats": {"servers": {"nats": False}},
     "etcd-tls": {"servers": {"etcdTls": True}},
+    "nats-auth": {"servers": {"natsAuth": True}},
+    "nats-tls": {"servers": {"natsTls": True}},
     "kubernetes-discovery": {"kubernetesDiscovery": True},
     "rdma": {"rdma": True},
     "nvlink-domain": {"nvlinkDomain": True},
@@ -341,6 +343,9 @@ WRONG: list[tuple[Object, str]] = [
     ({"autoscaling": {"by": "hpa"}, "decode": {"autoscaling": {"minReplicas": 5}}}, "cannot scale decode"),
     ({"kubernetesDiscovery": True, "layout": "single"}, "/layout"),
     ({"kubernetesDiscovery": True, "servers": {"etcdTls": True}}, "/servers/etcdTls"),
+    ({"kubernetesDiscovery": True, "servers": {"natsAuth": True}}, "/servers/natsAuth"),
+    ({"externalServers": {"enabled": True}, "servers": {"natsAuth": True}}, "/servers/natsAuth"),
+    ({"servers": {"nats": False, "natsTls": True}}, "/servers/natsTls"),
     ({"kubernetesDiscovery": True, "externalServers": {"enabled": True}}, "/externalServers/enabled"),
 ]
 

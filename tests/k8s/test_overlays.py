@@ -35,6 +35,8 @@ FITTING = {
     "external-servers": SEVERAL_PODS,
     "without-nats": SEVERAL_PODS,
     "etcd-tls": SEVERAL_PODS,
+    "nats-auth": SEVERAL_PODS,
+    "nats-tls": SEVERAL_PODS,
     "rdma": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
     "nvlink-domain": [layout for layout in SEVERAL_PODS if layout not in IN_GROUPS],
     "events": list(LAYOUTS),
@@ -45,7 +47,7 @@ FITTING = {
     "kubernetes-discovery": SEVERAL_PODS,
 }
 """Each component's layouts; those with groups have rdma and nvlink-domain. mocker/ has the mocker on all."""
-SERVERS = ("external-servers", "without-nats", "etcd-tls", "kubernetes-discovery")
+SERVERS = ("external-servers", "without-nats", "etcd-tls", "nats-auth", "nats-tls", "kubernetes-discovery")
 """Those that are about servers: one at a time here."""
 TOGETHER = [component for component in FITTING if component not in (*SERVERS, "keda")]
 """All the others, but what is in another one of them already (keda-auth has keda)."""
@@ -74,6 +76,13 @@ def has(pod: PodSpec, component: str, objects: list[Object]) -> None:
         assert (mounts.get("etcd-tls") == variables.get("GLM47_ETCD_TLS_DIR")) is True
         assert ("GLM47_ETCD_TLS_DIR" in variables) is uses_it
         assert variables["ROLE"] in ("etcd", "nats") or variables["ETCD_ENDPOINTS"].startswith("https://")
+    elif component in ("nats-auth", "nats-tls"):
+        uses_it = variables["ROLE"] != "etcd"
+        setting = "GLM47_NATS_TLS_DIR" if component == "nats-tls" else "GLM47_NATS_PASSWORD_FILE"
+        assert (component in mounts, setting in variables) == (uses_it, uses_it)
+        assert variables.get(setting, "").startswith(mounts.get(component, ""))
+        scheme = "tls" if component == "nats-tls" else "nats"
+        assert variables.get("NATS_SERVER", scheme).startswith(scheme)
     elif component == "external-servers":
         assert variables["ETCD_ENDPOINTS"] == "http://etcd.servers.svc:2379"
         assert mounts["servers"] == "/etc/glm47/servers"
@@ -139,6 +148,8 @@ def test_component_reaches_its_pods(component: str, layout: str, tmp_path: Path)
         has(pod, component, objects)
         keeps(pod, before(pod, layout))
         variables = {k: v for k, v in environ(pod, objects).items() if not k.endswith("_FILE")}
+        if component == "nats-tls":
+            variables["GLM47_PYTHON"] = "/nonexistent"  # the Dynamo that is installed here has no TLS
         assert not load_plan(variables, tmp_path).plan.warnings
 
 

@@ -251,7 +251,7 @@ def test_etcd_and_nats_are_asked_where_they_listen(way: str) -> None:
     own = servers.process("etcd")
     assert f"--listen-client-urls=http://0.0.0.0:{servers.endpoint('etcd').number}" in own.argv
     assert own.ready == HttpProbe(f"{servers.endpoint('etcd').url}/health")
-    assert servers.process("nats").ready == NatsProbe("127.0.0.1", servers.endpoint("nats").number)
+    assert servers.process("nats").ready == NatsProbe("127.0.0.1", servers.endpoint("nats").number, own=True)
     assert last(servers.process("nats").argv, "--port") == str(servers.endpoint("nats").number)
 
 

@@ -115,10 +115,15 @@ READ: dict[str, Callable[[str], bool]] = {
     "STORE_KV": lambda v: "DYN_STORE_KV" in frontend(v) and "DYN_DISCOVERY_BACKEND" not in frontend(v),
     "KV_EVENTS": lambda v: '"DYN_KV_EVENTS"' in frontend(v) and "router-kv-events" not in frontend(v),
     "GLM_PARSERS": lambda v: all(name in parsers(v) for name in (b"glm45", b"glm47")),
+    "NATS_TLS": lambda v: b"NATS_TLS_CA_CERT_PATH" in parsers(v),
     "ALWAYS_DISAGGREGATES": lambda v: "--enforce-disagg" not in frontend(v),
 }
 """By fact: whether it holds for a release, by that release's own code."""
-FEWER = {"GLM_PARSERS": ("0.9.1", "1.0.0"), "TEMPLATE_KWARGS": ("0.8.1", "0.9.0", "1.0.0")}
+FEWER = {
+    "GLM_PARSERS": ("0.9.1", "1.0.0"),
+    "TEMPLATE_KWARGS": ("0.8.1", "0.9.0", "1.0.0"),
+    "NATS_TLS": ("1.4.2", "1.5.0"),
+}
 """Releases that are read for a fact where each is 30 MB to download."""
 WHEEL = [name for name, fact in facts().items() if fact.evidence.startswith("wheel")]
 

@@ -85,7 +85,7 @@ def topology_command(
 
 def _listeners(settings: Settings, native: Mapping[str, str], found: topology.Topology) -> show.Listeners:
     """Where everything of the deployment would listen. ConfigError with every port that cannot be used."""
-    from entrypoint.plan.roles import endpoints, rank
+    from entrypoint.plan.roles import endpoints, etcd, nats, rank
 
     api = endpoints.api(settings, native, behind_nginx=found.nginx)
     system, _, problems = endpoints.system(settings, native)
@@ -113,6 +113,7 @@ def _listeners(settings: Settings, native: Mapping[str, str], found: topology.To
         },
         bootstrap=bootstrap[0],
         dist_init={role: number for role, (number, _, _) in dist_init.items()},
+        schemes=(etcd.scheme(settings), nats.scheme(settings)),
     )
 
 

@@ -22,6 +22,13 @@ class Listeners:
     bootstrap: int
     dist_init: Mapping[str, int]
     """By role: extra arguments of a role's own may move it."""
+    schemes: tuple[str, str] = ("http", "nats")
+    """Of etcd's and NATS' addresses."""
+
+    def servers(self, head: str) -> tuple[str, str]:
+        """Where etcd and NATS are on node `head`."""
+        etcd, nats = self.schemes
+        return f"{etcd}://{head}:{self.numbers['etcd']}", f"{nats}://{head}:{self.numbers['nats']}"
 
     def of(self, node: Node) -> dict[str, int]:
         """What listens on `node`."""
@@ -41,14 +48,14 @@ class Listeners:
 
 def as_data(topology: Topology, listeners: Listeners) -> dict[str, Any]:
     """The topology as JSON-able data."""
-    ports = listeners.numbers
     head = topology.head.name
+    etcd, nats = listeners.servers(head)
     return {
         "format": 1,
         "head": head,
         "url": listeners.url,
-        "etcd": f"http://{head}:{ports['etcd']}",
-        "nats": f"nats://{head}:{ports['nats']}",
+        "etcd": etcd,
+        "nats": nats,
         "prefill_workers": topology.prefill_workers,
         "prefill_nodes": topology.prefill_nodes,
         "decode_workers": topology.decode_workers,
@@ -77,14 +84,13 @@ def as_data(topology: Topology, listeners: Listeners) -> dict[str, Any]:
 
 def as_text(topology: Topology, listeners: Listeners) -> str:
     """The topology as a table, with what the whole deployment shares above it; ends with a newline."""
-    ports = listeners.numbers
-    head = topology.head.name
+    etcd, nats = listeners.servers(topology.head.name)
     entry = "nginx" if topology.nginx else "frontend"
     lines = [
         summary(topology),
         f"API   {listeners.url} ({entry})",
-        f"etcd  http://{head}:{ports['etcd']}",
-        f"NATS  nats://{head}:{ports['nats']}",
+        f"etcd  {etcd}",
+        f"NATS  {nats}",
         "",
     ]
     rows = [("NODE", "ROLE", "WORKER", "RANK", "LEADER", "SERVERS", "PORTS")]

@@ -9,7 +9,7 @@ from entrypoint.plan import own_questions, profiles
 from entrypoint.plan.context import Context
 from entrypoint.plan.endpoint import LOOPBACK, bracketed
 from entrypoint.plan.releases import EVENTS_OVER_NATS, MARKS_LOG_LINES, STORE_KV
-from entrypoint.plan.roles import bootstrap, sglang
+from entrypoint.plan.roles import bootstrap, nats, sglang
 
 CACHES = {
     "FLASHINFER_WORKSPACE_BASE": "flashinfer",
@@ -70,6 +70,8 @@ def dynamo(ctx: Context) -> tuple[dict[str, str], frozenset[str]]:
         for name, text in (("CA", tls.authority), ("CLIENT_CERT", tls.certificate), ("CLIENT_KEY", tls.key)):
             ctx.add(env, f"ETCD_AUTH_{name}", text)
             secret.add(f"ETCD_AUTH_{name}")
+    for name, path in nats.environment(ctx).items():
+        ctx.add(env, name, path)
     env.update(no_proxy(ctx))
     return env, frozenset(secret & env.keys())
 

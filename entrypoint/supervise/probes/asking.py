@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from entrypoint.errors import shortage
 from entrypoint.plan.own_questions import WARM_UP_HEADERS
 from entrypoint.plan.types import Drain, FrontendProbe, HttpProbe, NatsProbe, PrefillProbe, Probe, StoreProbe
 from entrypoint.supervise.discovery import file_store
-from entrypoint.supervise.probes import bootstrap_server, runners, warming
+from entrypoint.supervise.probes import bootstrap_server, nats, runners, warming
 from entrypoint.supervise.probes.warming import Pair
 
 if TYPE_CHECKING:
@@ -228,23 +227,10 @@ def instances_of(health: dict[str, Any]) -> dict[str, frozenset[int]]:
 
 
 def _ask_nats(probe: NatsProbe) -> tuple[bool, str, bool]:
-    where = f"{probe.host}:{probe.port}"
     try:
-        with socket.create_connection((probe.host, probe.port), timeout=TIMEOUT) as connection:
-            greeting = connection.makefile("rb").readline(1 << 16)
+        why = nats.lacks(probe, TIMEOUT)
     except OSError as error:
-        why = f"no connection to {where}: {error.strerror or error}"
-        if _is_ours(error):
-            return False, why, False
-        raise SilentError(why) from error
-    if not greeting.startswith(b"INFO "):
-        return False, f"{where} does not greet as NATS does", False
-    try:
-        info = from_json(greeting[5:])
-    except ValueError:
-        return False, f"{where} sends a greeting that is not JSON", False
-    if not isinstance(info, dict):
-        return False, f"{where} sends a greeting that is not an object", False
-    if not info.get("jetstream"):
-        return False, f"NATS {info.get('version', '')} at {where} runs without JetStream", False
-    return True, "", False
+        why = f"no connection to {probe.where}: {error.strerror or error}"
+        if not _is_ours(error):
+            raise SilentError(why) from error
+    return not why, why, False

@@ -23,6 +23,11 @@
 {{- if and $values.servers.etcdTls (has $role (list "etcd" "frontend" "prefill" "decode")) -}}
   {{- include "glm47.merge" (list $pod (include "glm47.file" (list $root "patch-etcd-tls") | fromJson)) -}}
 {{- end -}}
+{{- range $option, $patch := dict "natsAuth" "patch-nats-auth" "natsTls" "patch-nats-tls" -}}
+  {{- if and (index $values.servers $option) (has $role (list "nats" "frontend" "prefill" "decode")) -}}
+    {{- include "glm47.merge" (list $pod (include "glm47.file" (list $root $patch) | fromJson)) -}}
+  {{- end -}}
+{{- end -}}
 {{- if and $client $values.kubernetesDiscovery -}}
   {{- include "glm47.merge" (list $pod (include "glm47.file" (list $root "patch-kubernetes-discovery") | fromJson)) -}}
 {{- end -}}
