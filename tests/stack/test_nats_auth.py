@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 from contextlib import ExitStack
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from entrypoint.commands.cli import cli
 from entrypoint.commands.demo.model import make_demo_model
 from entrypoint.plan.releases import NATS_TLS, NEWEST, PINNED
 from tests.stack.test_etcd_tls import certificates
@@ -86,12 +89,14 @@ def test_a_user_and_a_password(tmp_path: Path, release: str) -> None:
     secret.mkdir()
     (secret / "username").write_text(USER)
     (secret / "password").write_text(PASSWORD + "\n")
+    logs = tmp_path / "logs"
     given = {f"GLM47_NATS_{name.upper()}_FILE": str(secret / name) for name in ("username", "password")}
     with ExitStack() as stack:
         made = Deployment(tmp_path, release, stack)
-        servers = made.start("etcd,nats", **given)
-        worker = made.start("aggregated", **given)
-        frontend = made.start("frontend", **given)
+        servers, worker, frontend = (
+            made.start(role, **given, GLM47_LOG_DIR=str(logs))
+            for role in ("etcd,nats", "aggregated", "frontend")
+        )
         for runner in (servers, worker, frontend):
             ready(runner)
         answers(made.http)
@@ -100,6 +105,12 @@ def test_a_user_and_a_password(tmp_path: Path, release: str) -> None:
         (file,) = tmp_path.glob("etcd,nats-*/nats.conf")
         assert file.stat().st_mode & 0o777 == 0o600 and "kestrel" in file.read_text()
         assert written([servers, worker, frontend], "kestrel") == []
+        texts = [file.read_bytes() for file in logs.iterdir()]
+        out = tmp_path / "bundle.tar.gz"
+        assert CliRunner().invoke(cli, ["diagnose", str(logs), "--bundle", str(out)]).exit_code == 0
+        assert len(texts) > 2 and not [
+            t for t in (*texts, gzip.decompress(out.read_bytes())) if b"kestrel" in t
+        ]
 
         refused = made.frontend_alone()
         assert refused.returncode == 1 and "Failed to connect to NATS" in refused.stderr, refused.stderr
