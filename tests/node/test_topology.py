@@ -233,6 +233,16 @@ def test_command_prints_the_table() -> None:
     assert "etcd:2379" in row
 
 
+def test_command_says_where_tls_is_spoken() -> None:
+    words = ("--nodes=2", "--format=json")
+    plain, tls = (
+        json.loads(topology(*words, **{f"GLM47_{name}_TLS_DIR": value for name in ("ETCD", "NATS")}).output)
+        for value in ("", "/tls")
+    )
+    assert (plain["etcd"], plain["nats"]) == ("http://node1:2379", "nats://node1:4222")
+    assert (tls["etcd"], tls["nats"]) == ("https://node1:2379", "tls://node1:4222")
+
+
 def test_command_takes_settings_and_a_jobs_ports() -> None:
     words = ("--nodes=4", "--job-id=7", "--format=json")
     found = topology(*words, GLM47_PREFILL_WORKERS="2", GLM47_HTTP_PORT="8123")
