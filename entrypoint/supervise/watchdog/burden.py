@@ -33,8 +33,10 @@ class Seen:
     state: str
     waited: float | None
     """For a processor, although it could have run; None: this kernel does not count that."""
-    read: int | None
-    """Bytes that it had read: from storage, or all calls' together where that is more."""
+    stored: int | None
+    """Bytes that it had from storage, mapped files among them, …"""
+    called: int | None
+    """… and that its calls read, from a network's file system or memory too; None: it may not be asked."""
 
 
 @dataclass
@@ -70,13 +72,13 @@ def seen(pid: int, proc: Path = Path("/proc")) -> Seen | None:
         state = (place / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return None
-    waited = read = None
+    waited = stored = called = None
     with contextlib.suppress(OSError, ValueError, IndexError):
         waited = int((place / "schedstat").read_text().split()[1]) / 1e9
     with contextlib.suppress(OSError, ValueError, KeyError):
         counted = dict(line.split(": ") for line in (place / "io").read_text().splitlines())
-        read = max(int(counted["read_bytes"]), int(counted["rchar"]))
-    return Seen(state, waited, read)
+        stored, called = int(counted["read_bytes"]), int(counted["rchar"])
+    return Seen(state, waited, stored, called)
 
 
 @dataclass
@@ -113,7 +115,7 @@ class Burden:
             total = self.totals.setdefault(step, Total())
             total.looked += now - self._at
             total.waited += max(_more(a.waited, b.waited) for a, b in own)
-            total.read += int(sum(_more(a.read, b.read) for a, b in both.values()))
+            total.read += int(sum(_read(a, b) for a, b in both.values()))
             total.looks += 1
             total.stopped += any(b.state in STOPPED for _, b in own)
             total.storage += any(b.state == STORAGE for _, b in own)
@@ -123,6 +125,10 @@ class Burden:
         self._pids = (self.pid, *_below(self.pid, BELOW))
         titles = ((pid, _RANK.search(process_tree.title(pid))) for pid in self._pids)
         self.ranks = {pid: int(found[1] or -1) for pid, found in titles if found is not None}
+
+
+def _read(before: Seen, now: Seen) -> float:
+    return max(_more(before.stored, now.stored), _more(before.called, now.called))
 
 
 def _more(before: float | None, now: float | None) -> float:

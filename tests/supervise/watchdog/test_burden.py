@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from entrypoint.supervise.watchdog.burden import Burden, Machine, seen
+from entrypoint.supervise.watchdog.burden import Burden, Machine, Seen, seen
 from tests.support.runner import until
 
 SPIN = "while True: pass"
@@ -99,7 +99,7 @@ def test_a_process_that_is_gone_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "stat").write_text("7 (a) b) R 1 7")
     found = seen(7, tmp_path)
-    assert found is not None and (found.state, found.waited, found.read) == ("R", None, None)
+    assert found == Seen("R", None, None, None)
 
 
 STAT = "cpu  {user} 0 0 {idle} 0 0 0 {steal} 0 0\ncpu0 1 1\n"
