@@ -22,7 +22,7 @@ TIMES = 2.0
 """So many times what the others show."""
 READ_TIMES, READ = 3.0, 32e6
 """The others must read so many times as fast, and so many bytes each."""
-BUSY, HELD = 50, 0.7
+BUSY, HELD = 50, 0.6
 """Percent from which on a GPU's clock says something; the share of the others' clocks that is too little."""
 SERIOUS = ("hardware slowdown", "heat (software)", "heat (hardware)", "power brake")
 CAPPED = "power cap"
