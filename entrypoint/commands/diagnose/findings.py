@@ -13,7 +13,7 @@ from entrypoint.supervise.failures.lines import LogLine, numbered_lines
 ELSEWHERE = frozenset(
     (
         "gloo-timeout", "nccl-timeout", "capture-collective", "watchdog", "etcd-lease", "nats",
-        "bootstrap-refused", "nixl-disconnect", "decode-handshake", "kv-transfer-stalled",
+        "nats-refused", "bootstrap-refused", "nixl-disconnect", "decode-handshake", "kv-transfer-stalled",
         "decode-without-prefill",
     )
 )  # fmt: skip

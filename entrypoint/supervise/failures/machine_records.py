@@ -155,6 +155,15 @@ NETWORK: tuple[KnownFailure, ...] = (
         raised=True,
     ),
     known(
+        "nats-refused",
+        r"\bnats: authorization violation\b",
+        "NATS does not let in who shows what this process was given",
+        "give all containers the same GLM47_NATS_USERNAME and GLM47_NATS_PASSWORD, or GLM47_NATS_TOKEN, and "
+        "start them anew",
+        "ran: Dynamo 0.8.1 to 1.6.1 with nats-server 2.15",
+        least=Level.WARNING,
+    ),
+    known(
         "nats",
         r"(?i)\bfailed to connect to nats\b|\bJetStream not available\b|\bno responders\b.*\bjetstream\b",
         "NATS is missing, has no JetStream, or is older than 2.10",
