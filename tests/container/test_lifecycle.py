@@ -75,8 +75,10 @@ def test_what_the_image_runs_blocks_no_signal(image: str) -> None:
         until_running(container, "frontend")
 
         def none_blocked() -> bool:
-            masks = container.exec("sh", "-c", 'sed -n "s/^SigBlk:.//p" /proc/[0-9]*/status').stdout
-            return not any(int(mask, 16) & 0x4007 for mask in masks.split())
+            # A process may be gone between its listing and its reading: sed then ends with 2.
+            read = 'sed -n "s/^SigBlk:.//p" /proc/[0-9]*/status'
+            masks = container.exec("sh", "-c", read, check=False).stdout.split()
+            return bool(masks) and not any(int(mask, 16) & 0x4007 for mask in masks)
 
         # Go's and tokio's runtimes block all of them for a moment, while they make a thread.
         wait_for(none_blocked, 10, "no process goes on blocking a stop signal")
