@@ -256,14 +256,6 @@ class Cluster:
         spec = found["spec"]
         return f"http://{spec['clusterIP']}:{spec['ports'][0]['port']}"
 
-    def rolling_update(self, component: str) -> None:
-        """`kubectl rollout restart`, to its end."""
-        deployment = f"deployment/glm47-{component}"
-        self.kubectl("rollout", "restart", deployment)
-        self.kubectl(
-            "rollout", "status", deployment, f"--timeout={READY_WITHIN:g}s", timeout=READY_WITHIN + 10
-        )
-
     def until_replaced(self, old: Pod) -> Pod:
         """The ready pod of the same name that its controller made instead."""
 

@@ -11,22 +11,30 @@ from pathlib import Path
 import pytest
 
 from tests.container.conftest import base, build, engine, unavailable
+from tests.k8s.cluster import Cluster, cluster
 from tests.k8s.kubernetes import Kubernetes, why_not
 
 __all__ = ["base", "engine"]
 
 
+RUNNER, BENCH = "glm47-runner:k8s-test", "glm47-runner-bench:k8s-test"
+
+
 @pytest.fixture(scope="session")
 def images(base: str) -> dict[str, str]:
-    """The images of the pods, by the names that the manifests give them."""
-    made = {}
-    for name, target in (("glm47-runner", ()), ("glm47-runner-bench", ("--target=bench",))):
-        made[name] = f"{name}:k8s-test"
-        done = build(made[name], f"--build-arg=BASE_IMAGE={base}", *target)
-        assert done.returncode == 0, done.stdout + done.stderr
-    # The same image, under the name that etcd and NATS have it by.
-    made["glm47-runner-servers"] = made["glm47-runner"]
-    return made
+    """The images of the pods, by the names that the manifests give them; `bench_image` builds its own."""
+    done = build(RUNNER, f"--build-arg=BASE_IMAGE={base}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Servers have the same image, under a name of its own.
+    return {"glm47-runner": RUNNER, "glm47-runner-servers": RUNNER, "glm47-runner-bench": BENCH}
+
+
+@pytest.fixture(scope="session")
+def bench_image(base: str, images: dict[str, str]) -> str:
+    """The image with AIPerf, which most tests do without."""
+    done = build(BENCH, f"--build-arg=BASE_IMAGE={base}", "--target=bench")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return BENCH
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +52,11 @@ def kubernetes(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield made
     finally:
         shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def running(kubernetes: Kubernetes, images: dict[str, str]) -> Iterator[Cluster]:
+    """2p2d with the mocker, ready. One for all tests: who ends something waits until it is back."""
+    with cluster(kubernetes, images, "mocker/2p2d") as made:
+        made.until_ready()
+        yield made

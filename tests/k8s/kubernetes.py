@@ -23,14 +23,13 @@ from typing import Any
 import httpx
 
 from tests.container.harness import LABEL, client, docker, wait_for
+from tests.k8s.volumes import Volumes
 
 NODE = "node"
 TOKEN = "only-this-machine"
 PAUSE = "glm47-test-pause:1"
 DOMAIN = "cluster.local"
 SERVICES = "10.96.0.0/16"
-VOLUMES = 40
-"""Volumes that claims can be bound to."""
 UP_WITHIN = 120.0
 
 
@@ -39,6 +38,8 @@ class Kubernetes:
 
     def __init__(self, binaries: Path, etcd: Path, root: Path) -> None:
         self.root = root
+        self.bridge = ""
+        """This machine's address on the network of the pods."""
         self._binaries = binaries
         self._etcd = etcd
         self._stack = ExitStack()
@@ -93,11 +94,10 @@ class Kubernetes:
     # -- bringing it up
 
     def _start(self) -> None:
-        bridge = _bridge()
-        for directory in (self._hosts, self.root / "kubelet"):
-            directory.mkdir(parents=True)
+        bridge = self.bridge = _bridge()
+        self._hosts.mkdir(parents=True)
         self._pause_image()
-        ports = dict(zip(("etcd", "peer", "api", "kubelet"), _free_ports(4), strict=True))
+        ports = dict(zip(("etcd", "peer", "api"), _free_ports(3), strict=True))
         self.config.write_text(json.dumps(_kubeconfig(ports["api"])))
         (self.root / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
         key = self.root / "service-accounts.key"
@@ -133,17 +133,11 @@ class Kubernetes:
             f"--root-ca-file={self.root / 'certs/apiserver.crt'}",
         )  # fmt: skip
         self._run("kube-scheduler", config, "--leader-elect=false", "--port=0", "--secure-port=0")
-        settings = self.root / "kubelet.json"
-        settings.write_text(json.dumps(_kubelet(bridge, ports["kubelet"])))
         self._stack.callback(self._unmount)
-        self._run(
-            "kubelet", config, f"--config={settings}", f"--root-dir={self.root / 'kubelet'}",
-            f"--cert-dir={self.root / 'certs'}", f"--hostname-override={NODE}", f"--node-ip={bridge}",
-            "--container-runtime=docker", f"--pod-infra-container-image={PAUSE}",
-        )  # fmt: skip
+        self._run("kubelet", *self.kubelet(NODE, bridge, self.root / "kubelet"))
         # An address that kube-proxy has no rule for yet leads nowhere, instead of out of this machine.
-        subprocess.run([_program("ip"), "route", "replace", SERVICES, "dev", "docker0"], check=True)
-        self._stack.callback(subprocess.run, [_program("ip"), "route", "del", SERVICES], check=False)
+        subprocess.run([program("ip"), "route", "replace", SERVICES, "dev", "docker0"], check=True)
+        self._stack.callback(subprocess.run, [program("ip"), "route", "del", SERVICES], check=False)
         self._stack.callback(_remove_rules)
         self._run(
             "kube-proxy", config, "--proxy-mode=iptables", f"--hostname-override={NODE}", "--masquerade-all",
@@ -153,22 +147,33 @@ class Kubernetes:
         )  # fmt: skip
         self._stack.callback(self.delete_pods)
         self._run(
-            "dnsmasq", _program("dnsmasq"),
+            "dnsmasq", program("dnsmasq"),
             "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--user=root",
             f"--listen-address={bridge}", "--bind-interfaces", f"--hostsdir={self._hosts}", "--pid-file=",
             f"--local=/{DOMAIN}/", "--cache-size=0",
         )  # fmt: skip
-        self.apply([_volume(self.root / "volumes" / str(number), number) for number in range(VOLUMES)])
-        names = threading.Thread(target=self._keep_names, daemon=True)
+        self._volumes = Volumes(self, self.root / "volumes")
+        names = threading.Thread(target=self._keep_house, daemon=True)
         names.start()
         self._stack.callback(names.join, 30)
         self._stack.callback(self._ended.set)
-        self._until(self._node_ready, "the node is ready")
+        self._until(self.node_ready, "the node is ready")
+
+    def kubelet(self, node: str, address: str, root: Path) -> list[str]:
+        """The command of a node's kubelet, which keeps its state in `root`."""
+        root.mkdir(parents=True, exist_ok=True)
+        settings = root.with_suffix(".json")
+        settings.write_text(json.dumps(_kubelet(address, _free_ports(1)[0], self.bridge)))
+        return [
+            str(self._binaries / "kubelet"), f"--kubeconfig={self.config}", f"--config={settings}",
+            f"--root-dir={root}", f"--cert-dir={root.with_suffix('.certs')}", f"--hostname-override={node}",
+            f"--node-ip={address}", "--container-runtime=docker", f"--pod-infra-container-image={PAUSE}",
+        ]  # fmt: skip
 
     def _run(self, name: str, *words: str) -> None:
         """Start one program for good: `words`, or Kubernetes' own of that name with them."""
         own = self._binaries / name
-        command = [str(own), *words] if own.exists() else list(words)
+        command = [str(own), *words] if own.exists() and str(own) not in words else list(words)
         log = self._stack.enter_context((self.root / f"{name}.log").open("wb"))
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -197,9 +202,9 @@ class Kubernetes:
         except httpx.TransportError:
             return False
 
-    def _node_ready(self) -> bool:
-        conditions = [c for n in self.items("/api/v1/nodes") for c in n["status"]["conditions"]]
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    def node_ready(self, name: str = NODE) -> bool:
+        node = self.get(f"/api/v1/nodes/{name}") or {"status": {"conditions": []}}
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
 
     def _pause_image(self) -> None:
         if docker("image", "inspect", PAUSE, check=False).returncode == 0:
@@ -215,11 +220,13 @@ class Kubernetes:
             env={**os.environ, "DOCKER_BUILDKIT": "1"}, capture_output=True, check=True,
         )  # fmt: skip
 
-    # -- cluster DNS: the stand-in's records
+    # -- cluster DNS: the stand-in's records; and volumes
 
-    def _keep_names(self) -> None:
+    def _keep_house(self) -> None:
         while not self._ended.wait(0.5):
-            with contextlib.suppress(httpx.HTTPError):
+            # The API server may be busy, or gone with the cluster.
+            with contextlib.suppress(httpx.HTTPError, AssertionError, subprocess.TimeoutExpired):
+                self._volumes.keep()
                 text = "".join(f"{address} {name}\n" for name, address in self._names())
                 known = self._hosts / "services"
                 if not known.exists() or known.read_text() != text:
@@ -277,7 +284,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     """Its path; a user's PATH often lacks /usr/sbin."""
     return shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") or name
 
@@ -305,11 +312,11 @@ def _remove_rules() -> None:
     """Take the rules of kubelet and kube-proxy out of this machine's tables, and leave the others."""
     for table in ("nat", "filter", "mangle"):
         saved = subprocess.run(
-            [_program("iptables-save"), "-t", table], capture_output=True, text=True, check=False
+            [program("iptables-save"), "-t", table], capture_output=True, text=True, check=False
         )
         kept = [line for line in saved.stdout.splitlines() if "KUBE-" not in line]
         subprocess.run(
-            [_program("iptables-restore"), "-T", table], input="\n".join([*kept, ""]), text=True, check=False
+            [program("iptables-restore"), "-T", table], input="\n".join([*kept, ""]), text=True, check=False
         )
 
 
@@ -323,36 +330,27 @@ def _kubeconfig(port: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _kubelet(address: str, port: int) -> dict[str, Any]:
-    """Its settings: no cgroups of its own, and nothing is thrown out for want of disk or memory."""
+def _kubelet(address: str, port: int, names: str) -> dict[str, Any]:
+    """Its settings; `names`: who answers for cluster DNS.
+
+    No cgroups of its own, and nothing is thrown out for want of disk or memory.
+    """
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
         "address": address, "port": port, "readOnlyPort": 0, "healthzPort": 0,
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs", "cgroupsPerQOS": False, "enforceNodeAllocatable": [],
-        "failSwapOn": False, "clusterDNS": [address], "clusterDomain": DOMAIN,
+        "failSwapOn": False, "clusterDNS": [names], "clusterDomain": DOMAIN,
         "evictionHard": {
             "memory.available": "1Mi", "nodefs.available": "0%", "nodefs.inodesFree": "0%",
             "imagefs.available": "0%",
         },
         "imageGCHighThresholdPercent": 100,
+        # This release overlooks the end of a container now and then, until it looks at all pods again.
+        "syncFrequency": "5s",
         # Beta, and on, since 1.22.
         "featureGates": {"SizeMemoryBackedVolumes": True},
-    }  # fmt: skip
-
-
-def _volume(path: Path, number: int) -> dict[str, Any]:
-    """A volume of this node for any claim."""
-    path.mkdir(parents=True)
-    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}
-    return {
-        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"volume-{number}"},
-        "spec": {
-            "capacity": {"storage": "1Ti"}, "accessModes": ["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany"],
-            "local": {"path": str(path)}, "persistentVolumeReclaimPolicy": "Retain",
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
-        },
     }  # fmt: skip
 
 
@@ -362,7 +360,7 @@ def why_not() -> str | None:
         return "a kubelet needs root"
     if Path("/var/lib/kubelet/config.yaml").exists():
         return "another kubelet is set up here"
-    for program in ("conntrack", "dnsmasq", "ip", "iptables-restore", "openssl"):
-        if not Path(_program(program)).is_file():
-            return f"no {program}: tests/k8s/install.sh installs it"
+    for name in ("conntrack", "dnsmasq", "ip", "iptables-restore", "openssl"):
+        if not Path(program(name)).is_file():
+            return f"no {name}: tests/k8s/install.sh installs it"
     return None
