@@ -41,7 +41,6 @@ class Deployment:
         self.started: dict[str, float] = {}
         self.logs: list[tuple[Runner, Path]] = []
         self._lives: dict[str, int] = {}
-        self._run_dirs = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
 
     def start(
         self,
@@ -63,7 +62,7 @@ class Deployment:
             "ROLE": role,
             "GLM47_HEALTH_PORT": str(port),
             "GLM47_SYSTEM_PORT": str(free_port()),
-            "GLM47_RUN_DIR": tempfile.mkdtemp(prefix=f"{name}-", dir=self._run_dirs.name),
+            "GLM47_RUN_DIR": tempfile.mkdtemp(prefix=f"bench-{name}-"),
         }
         if gpu is not None and self.gpus:
             own["CUDA_VISIBLE_DEVICES"] = self.gpus[gpu]
@@ -109,7 +108,6 @@ class Deployment:
                 kill_container(runner)
                 runner.wait(30)
             log.write_text(runner.text() + "\n")
-        self._run_dirs.cleanup()
 
 
 @contextmanager
