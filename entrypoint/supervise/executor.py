@@ -72,7 +72,8 @@ class Executor:
         if child.life == 1:
             self.lists.clear(name)
         if not isinstance(spec.ready, LoadedProbe) and spec.ready.kind != "alive":
-            self.prober.watch(name, spec.ready, child.life, loads=spec.log_dialect is not None)
+            loads, listed = spec.log_dialect is not None, self.lists.watched(name, pid)
+            self.prober.watch(name, spec.ready, child.life, loads, listed)
         settled = partial(self._settled, name)
         if spec.vital:
             self.lookout.watch(name, pid, spec.vital, child.life, settled)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from entrypoint.plan.types import Plan, Withdrawal
+
+if TYPE_CHECKING:
+    from entrypoint.supervise.discovery.listed import Listed
 
 FINISH = 4.0
 """Seconds that a dead worker's entries may keep us at the end: a little more than a store gets to answer."""
@@ -41,6 +45,15 @@ class Lists:
             return
         work = partial(self._bury_earlier, name, drain.withdraw)
         threading.Thread(target=work, name=f"unlist-{name}", daemon=True).start()
+
+    def watched(self, name: str, pid: int) -> Listed | None:
+        """What looks whether the living worker `name` stays on etcd's list; None: it stands on none."""
+        drain = self._plan.process(name).drain
+        if drain is None or drain.withdraw is None or drain.withdraw.store != "etcd":
+            return None
+        from entrypoint.supervise.discovery.listed import Listed
+
+        return Listed(drain.withdraw, {**self._environ, **self._plan.process(name).env}, pid)
 
     def finish(self) -> None:
         """Wait for what is under way: a list in etcd outlives us."""

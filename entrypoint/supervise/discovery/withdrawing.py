@@ -10,7 +10,7 @@ import contextlib
 import errno
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from entrypoint.base.foreign import from_json
@@ -30,14 +30,19 @@ def withdraw(withdrawal: Withdrawal, pid: int, environ: Mapping[str, str]) -> st
     """
     where = f"the list in {withdrawal.where}"
     try:
-        ports = listening_ports(pid)
         with open_registry(withdrawal, environ) as registry:
-            own = [e for e in registry.instances() if ports & {port for _, port in local_addresses(e.value)}]
+            own = served_by(pid, registry.instances())
             for entry in own:
                 registry.remove(entry)
     except (RegistryError, OSError) as error:
         return f"could not be taken off {where}: {error}: it just stops"
     return f"is off {where}: nothing new comes in" if own else f"is not on {where}"
+
+
+def served_by(pid: int, instances: Iterable[Entry]) -> list[Entry]:
+    """Those of `instances` that process `pid` serves. OSError when it cannot be looked at."""
+    ports = listening_ports(pid)
+    return [entry for entry in instances if ports & {port for _, port in local_addresses(entry.value)}]
 
 
 def bury(withdrawal: Withdrawal, environ: Mapping[str, str]) -> str | None:

@@ -25,6 +25,8 @@ from entrypoint.supervise.probes.frontend import judge_of
 if TYPE_CHECKING:
     import httpx
 
+    from entrypoint.supervise.discovery.listed import Listed
+
 FIRST, FIRST_FOR = 0.02, 5.0
 QUICK, QUICK_FOR = 0.05, 30.0
 """Seconds between questions at first, and for how long."""
@@ -103,12 +105,18 @@ class Prober:
         if announcements is not None:
             self._announced = Announced(announcements, environ, partial(self._clients.get, None))
 
-    def watch(self, name: str, probe: Probe, life: int = 0, loads: bool = False) -> None:
-        """Start asking; an earlier watch of the same name ends. `loads`: an engine, slow to come up."""
+    def watch(
+        self, name: str, probe: Probe, life: int = 0, loads: bool = False, listed: Listed | None = None
+    ) -> None:
+        """Start asking; an earlier watch of the same name ends. `loads`: an engine, slow to come up.
+
+        `listed`: whether frontends can find what is ready.
+        """
         self.forget(name)
         asked = self._asked.setdefault(name, Asked())
         own = [endpoint for endpoint in self._endpoints if endpoint.process == name]
         watch = _Watch(name, probe, life, loads, self._report, self._clients, self._announced, asked, own)
+        watch.listed = listed
         self._watches[name] = watch
         watch.start()
 
@@ -181,6 +189,7 @@ class _Watch(threading.Thread):
         self.over = False
         self.frontend = judge_of(probe, clients.get, self.event.set, announced)
         self.unreachable_since: float | None = None
+        self.listed: Listed | None = None
         self.silence: list[float] = []
         """When questions were asked, the last ones, that got no answer at all."""
 
@@ -236,6 +245,8 @@ class _Watch(threading.Thread):
     def _answer(self) -> Answer:
         try:
             ready, why, loading = ask(self.probe, self.clients.get, self.frontend)
+            if ready and self.listed is not None and (lost := self.listed.fault()) is not None:
+                raise UnreachableError(lost, self.listed.patience)
             self.unreachable_since = None
         except UnreachableError as error:
             now = time.monotonic()
