@@ -15,6 +15,8 @@ ANSWERS = {
     "nats": b'INFO {"version":"2.15.1","jetstream":true}\r\n',
 }
 """200 to every request, as /health of etcd and of a worker; the greeting of a NATS server with JetStream."""
+PONG = b"PONG\r\n"
+"""What NATS says to a client that it lets in, once that has asked PING."""
 
 
 def serve(kind: str, port: int) -> None:
@@ -26,6 +28,8 @@ def serve(kind: str, port: int) -> None:
                 if kind == "http":
                     connection.recv(65536)
                 connection.sendall(ANSWERS[kind])
+                if kind == "nats" and connection.recv(65536):
+                    connection.sendall(PONG)
 
 
 if __name__ == "__main__":
