@@ -61,7 +61,8 @@ class Head:
 
         listener = health.listen(host, port)
         self._server = ThreadingHTTPServer(("", 0), Handler, bind_and_activate=False)
-        self._server.daemon_threads = True
+        # Closing waits for answers that are under way: a node whose report was the last one must hear so.
+        self._server.daemon_threads = False
         self._server.socket.close()
         self._server.socket = listener
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,30 @@ def test_reports_arrive_as_they_were_sent(head: tuple[Head, str]) -> None:
     got = listening.reports["b"]
     assert (got.findings, got.gpu_names, got.cliques) == (sent.findings, sent.gpu_names, sent.cliques)
     assert got.clock is not None and abs(got.clock) <= got.clock_error < 1
+
+
+def test_the_head_does_not_end_before_it_has_answered() -> None:
+    reached, goes_on = threading.Event(), threading.Event()
+
+    class Held(Head):
+        def take(self, body: bytes) -> bool:
+            taken = super().take(body)
+            reached.set()
+            goes_on.wait(20)
+            return taken
+
+    port = free_port()
+    head = Held("127.0.0.1", port, ["a"])
+    waiting = threading.Thread(target=head.wait, args=(20.0,))
+    sending = threading.Thread(target=send, args=(f"http://127.0.0.1:{port}", report("a"), 5))
+    for thread in (waiting, sending):
+        thread.start()
+    assert reached.wait(20)
+    waiting.join(0.5)
+    assert waiting.is_alive(), "it would have ended with an answer under way"
+    goes_on.set()
+    for thread in (waiting, sending):
+        thread.join()
 
 
 def test_a_node_reports_once_and_strangers_never(head: tuple[Head, str]) -> None:
