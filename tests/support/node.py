@@ -41,7 +41,7 @@ def second_node() -> Iterator[Node]:
     """The node, until it is left. Skips the test where that takes more rights than there are."""
     if os.getuid() != 0 or shutil.which("ip") is None:
         pytest.skip("a network namespace takes root and iproute2")
-    number = os.getpid() % 250 + 2
+    number = _free_number()
     name = f"glm47-{os.getpid()}"
     node = Node(name, f"10.147.{number}.2", f"n{os.getpid()}", f"10.147.{number}.1", f"h{os.getpid()}")
 
@@ -63,4 +63,14 @@ def second_node() -> Iterator[Node]:
             ip("-n", name, *words)
         yield node
     finally:
+        # By itself the cable goes, and its name, at some time after the last process of the namespace.
+        subprocess.run(["ip", "link", "delete", node.interface_here], check=False)
         ip("netns", "delete", name)
+
+
+def _free_number() -> int:
+    """Of a network that no other test's node has."""
+    addresses = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True, check=True)
+    own = os.getpid() % 250
+    numbers = (2 + (own + more) % 250 for more in range(250))
+    return next(n for n in numbers if f" 10.147.{n}.1/" not in addresses.stdout)
