@@ -31,7 +31,9 @@ ON, OFF = 0.27, 0.82
 def hogged(it: Deployment) -> Iterator[None]:
     """The follower's container shares one core with HOGS programs."""
     spin = [sys.executable, "-c", "while True: pass"]
-    hogs = [subprocess.Popen(["nice", "-n", "-5", "taskset", "-c", str(CORE), *spin]) for _ in range(HOGS)]
+    # In sessions of their own: Linux shares a core among sessions first (autogroup).
+    apart = ["setsid", "nice", "-n", "-5", "taskset", "-c", str(CORE), *spin]
+    hogs = [subprocess.Popen(apart) for _ in range(HOGS)]
     try:
         for pid in processes(it.runners["follower"]):
             for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -58,17 +60,8 @@ def waits(it: Deployment, mark: str) -> None:
     wait(lambda: any(mark in line for line in it.runners["leader"].lines), 300, f"the leader's {mark}")
 
 
-def core_shared(scene: Scene, ground: Ground) -> Told:
-    """From the begin of its start the follower gets a twelfth of one core."""
-    with over_two(scene, ground) as it:
-        follower_imports(it)
-        with hogged(it):
-            waits(it, "Init torch distributed begin")
-            return Eye(scene, it).told()
-
-
 def core_shared_busy(scene: Scene, ground: Ground) -> Told:
-    """The same once it serves, while an answer is under way."""
+    """Once it serves, while an answer is under way, the follower shares its core."""
     with over_two(scene, ground, "leader", "follower") as it:
         ask(it)
         eye = Eye(scene, it)
@@ -134,10 +127,10 @@ def slow_reads(scene: Scene, ground: Ground) -> Told:
 
 def scenes() -> list[Scene]:
     """Every one, in the order in which they are played."""
-    slow = r"rank 1 of 2 \(node \S+\.2\) is slow"
+    # Which of its ranks a node's engine holds is known once its schedulers have their names.
+    slow = r"(rank 1 of 2|a rank) \(node \S+\.2\) is slow"
     waits = r"waited \d+% of the"
     rows: list[tuple[str, str, Callable[[Scene, Ground], Told]]] = [
-        ("follower shares a core, starting", rf"{slow} since .*{waits}", core_shared),
         ("follower reads slowly", rf"{slow} since .*it reads \d", slow_reads),
         (
             "follower stopped again and again, starting",
