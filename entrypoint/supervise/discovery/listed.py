@@ -17,7 +17,9 @@ from entrypoint.supervise.discovery.withdrawing import served_by
 EVERY = 15.0
 """Seconds between two looks while all is well."""
 AGAIN = 2.0
-"""And while it is missing."""
+"""And while it is missing, or was not seen there yet."""
+SETTLED = 30.0
+"""Seconds after the first look by which one that is ready has been listed, or cannot be told."""
 PATIENCE = 20.0
 """Seconds that it may be missing: a worker that has lost its lease ends, or registers anew, in less."""
 
@@ -33,12 +35,15 @@ class Listed:
         self._keys: set[str] = set()
         """Under which it was listed when it was seen there the last time."""
         self._why: str | None = None
+        self._began: float | None = None
         self._looked_at = float("-inf")
 
     def fault(self) -> str | None:
         """Why no frontend finds the worker; None: it is listed, never was, or the list cannot be asked."""
         now = time.monotonic()
-        if now - self._looked_at >= (AGAIN if self._why else EVERY):
+        self._began = now if self._began is None else self._began
+        unseen = not self._keys and now - self._began < SETTLED
+        if now - self._looked_at >= (AGAIN if self._why or unseen else EVERY):
             self._looked_at = now
             self._why = self._look()
         return self._why

@@ -12,7 +12,7 @@ import pytest
 
 from entrypoint.plan.types import Withdrawal
 from entrypoint.supervise.discovery import listed
-from entrypoint.supervise.discovery.listed import AGAIN, EVERY, Listed
+from entrypoint.supervise.discovery.listed import AGAIN, EVERY, SETTLED, Listed
 from entrypoint.supervise.discovery.registry import Entry, RegistryError
 
 PLACE = Withdrawal("etcd", "http://etcd:2379")
@@ -104,6 +104,22 @@ def test_it_looks_seldom_while_all_is_well_and_often_while_it_is_missing(world: 
         world.now += 1.0
         assert worker.fault() is not None, second
     assert world.looks == before + 20 // AGAIN
+
+
+def test_one_that_is_listed_a_moment_after_it_is_ready_is_missed_too(world: World, own: Entry) -> None:
+    worker = Listed(PLACE, {}, os.getpid())
+    assert worker.fault() is None
+    world.entries, world.now = [own], AGAIN
+    assert worker.fault() is None
+    assert looks(world, worker, [OTHER]) == [True]
+
+
+def test_one_that_is_never_listed_is_looked_for_seldom_in_the_end(world: World) -> None:
+    worker = Listed(PLACE, {}, os.getpid())
+    for second in range(91):
+        world.now = float(second)
+        worker.fault()
+    assert world.looks <= SETTLED / AGAIN + 60 / EVERY + 2
 
 
 def test_what_is_missed_says_where_and_what_to_do(world: World, own: Entry) -> None:
