@@ -23,6 +23,7 @@ from typing import Any
 import httpx
 
 from tests.container.harness import LABEL, client, docker, wait_for
+from tests.k8s.started import Started
 from tests.k8s.volumes import Volumes
 
 NODE = "node"
@@ -33,30 +34,20 @@ SERVICES = "10.96.0.0/16"
 UP_WITHIN = 120.0
 
 
-class Kubernetes:
+class Kubernetes(Started):
     """A context manager; `root` keeps its state and logs."""
 
     def __init__(self, binaries: Path, etcd: Path, root: Path) -> None:
+        super().__init__()
         self.root = root
         self.bridge = ""
         """This machine's address on the network of the pods."""
         self._binaries = binaries
         self._etcd = etcd
-        self._stack = ExitStack()
         self._programs: dict[str, subprocess.Popen[bytes]] = {}
         self._ended = threading.Event()
         self.config = root / "kubeconfig"
         self._hosts = root / "hosts"
-
-    def __enter__(self) -> Kubernetes:
-        # What was started is stopped also when the rest does not come up.
-        with self._stack:
-            self._start()
-            self._stack = self._stack.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
 
     def kubectl(self, *words: str, given: str = "", check: bool = True, timeout: float = 60) -> str:
         """Standard output of one kubectl command; `given` is its standard input."""

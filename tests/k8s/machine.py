@@ -11,11 +11,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from tests.container.harness import client, docker, wait_for
 from tests.k8s.kubernetes import PAUSE, Kubernetes, program
+from tests.k8s.started import Started
 
 BRIDGE = "glm47-machine"
 ADDRESS = "172.30.47.1"
@@ -25,25 +25,16 @@ OWN = ("/var/log/pods", "/var/log/containers", "/var/lib/dockershim", "/run/cont
 UP_WITHIN = 120.0
 
 
-class Machine:
+class Machine(Started):
     """A context manager, for as long as it lasts; `name`: of its node."""
 
     def __init__(self, kubernetes: Kubernetes, images: set[str], name: str) -> None:
+        super().__init__()
         self.name = name
         self._kubernetes = kubernetes
         self._images = images
         self._root = kubernetes.root / name
         self._socket = f"unix://{self._root / 'docker.sock'}"
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Machine:
-        with self._stack:
-            self._start()
-            self._stack = self._stack.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
 
     def dies(self) -> None:
         """Without a word to anybody: its network goes first, so that nobody hears a connection end."""
